@@ -1,0 +1,281 @@
+"""What the rooms of medvid promise each other: types, axes, units and errors.
+
+Axes are (B, C, T, H, W) everywhere: T counts slices of a scan or frames of a video. An axial scan
+runs feet to head along T, rows run anterior to posterior, columns run patient right to left.
+Positions in a patient are (x, y, z) in mm in DICOM's system: x to the left, y to the back, z to the
+head. `spacing` and `positions` are in mm for scans and in seconds along T for videos.
+
+This module imports nothing of medvid, and not torch, so that reading files and computing metrics
+stay quick to start.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MedvidError(Exception):
+    """Something a user can mend; the message says what was given, what is possible, what to do.
+
+    Args:
+        message: whole sentences. Names files, never patients.
+        code: a short reason code for tables and `refused.csv`, such as `missing_slices`.
+        files: the files concerned, worst first.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, code: str = "", files: Sequence[str | Path] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.files = tuple(str(file) for file in files)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only arguments are lost by Exception's own pickling; worker processes need them.
+        return (_rebuild_error, (type(self), self.message, self.code, self.files))
+
+
+def _rebuild_error(
+    kind: type[MedvidError], message: str, code: str, files: tuple[str, ...]
+) -> MedvidError:
+    return kind(message, code=code, files=files)
+
+
+class ConfigError(MedvidError):
+    """A config, an option or a command line that cannot be meant."""
+
+    exit_code = 2
+
+
+class SourceError(MedvidError):
+    """A source of labelled data that does not lie on disk as its adapter expects."""
+
+
+class GeometryError(MedvidError):
+    """Slices that do not form one regular stack, or a position outside of it."""
+
+
+class DataError(MedvidError):
+    """A file, a label or a split that cannot be used as it is."""
+
+
+Label = str | Mapping[str, int]
+"""One class by name, or for multi-label tasks every finding's name with 0 or 1."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled item before it is read: a row of the manifest.
+
+    Args:
+        case_id: unique; one scan, one video or one region of a scan.
+        patient_id: what must never be on both sides of a split.
+        path: a file or folder that `medvid.io.open_stack` reads.
+        series: which series of a DICOM folder, as the token that `medvid scan` prints.
+        label: the label of the whole stack or of the region, None when unknown.
+        slice_labels: frame index in canonical order -> label, for `slice` tasks.
+        center: (x, y, z) in mm, DICOM patient axes, for `region` tasks.
+        split: `train`, `val` or `test` when the source fixes it.
+        fold: 0-based fold when the source fixes it.
+        extra: all other columns of the manifest, as text.
+    """
+
+    case_id: str
+    patient_id: str
+    path: str
+    series: str | None = None
+    label: Label | None = None
+    slice_labels: Mapping[int, Label] | None = None
+    center: tuple[float, float, float] | None = None
+    split: str | None = None
+    fold: int | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+ReadFrames = Callable[[Sequence[int]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An opened scan or video. Nothing is decoded until `read` is called.
+
+    Args:
+        num_frames: slices or frames, T.
+        height: rows, H.
+        width: columns, W.
+        channels: 1 for scans, 3 (RGB) for colour videos.
+        dtype: of the voxels that `read` returns: the native one, int16 HU for CT.
+        spacing: distance of neighbours along (T, H, W): mm; for videos seconds, pixels, pixels.
+        positions: (T,), rising; mm along the stack's own axis, or seconds.
+        unit: of T's spacing and positions.
+        modality: DICOM's word (CT, MR, ...), `video`, or `unknown`.
+        read_frames: frame indices -> array (C, T, H, W) in `dtype`.
+        affine: (4, 4), homogeneous (t, h, w) index -> (x, y, z) mm in DICOM patient axes; None
+            where there is no patient (videos, arrays).
+        notes: what was found and mended while opening, one sentence each.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[Any]
+    spacing: tuple[float, float, float]
+    positions: NDArray[np.float64]
+    unit: Literal["mm", "s"]
+    modality: str
+    read_frames: ReadFrames
+    affine: NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()
+
+    def read(self, frames: Sequence[int] | None = None) -> NDArray[Any]:
+        """Returns the asked frames, all when None, decoding no others.
+
+        Shape: (C, len(frames), H, W) in `dtype`. Frames may repeat and come in any order.
+
+        Raises:
+            DataError: when a frame lies outside the stack or cannot be decoded.
+        """
+        asked = list(range(self.num_frames)) if frames is None else [int(f) for f in frames]
+        outside = [frame for frame in asked if not 0 <= frame < self.num_frames]
+        if outside:
+            raise DataError(
+                f"Frame {outside[0]} was asked of a stack of {self.num_frames} frames "
+                f"(0 to {self.num_frames - 1}).",
+                code="frame_outside",
+            )
+        return self.read_frames(asked)
+
+    def locate(self, center: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Turns a position (x, y, z) in mm into fractional (t, h, w) indices.
+
+        Raises:
+            GeometryError: when the stack has no patient axes or the position lies outside it.
+        """
+        if self.affine is None:
+            raise GeometryError(
+                "A position in mm was given for a stack without patient axes (a video or a plain "
+                "array). Give DICOM, NIfTI, NRRD or MHA files for region tasks.",
+                code="no_patient_axes",
+            )
+        t, h, w, _ = np.linalg.solve(self.affine, np.array([*center, 1.0]))
+        size = (self.num_frames, self.height, self.width)
+        # Half a voxel beyond the outermost centres is still inside the scan.
+        if not all(-0.5 <= i <= n - 0.5 for i, n in zip((t, h, w), size, strict=True)):
+            raise GeometryError(
+                f"The position {tuple(round(c, 1) for c in center)} mm lies outside the scan: at "
+                f"voxel (t, h, w) = ({t:.1f}, {h:.1f}, {w:.1f}) of {size}. Positions are DICOM "
+                "patient coordinates (x to the left, y to the back, z to the head); a sign swap "
+                "of x and y (NIfTI coordinates) is the usual cause.",
+                code="center_outside",
+            )
+        return float(t), float(h), float(w)
+
+
+class Sample(TypedDict, total=False):
+    """What the dataset yields for one item; the loader stacks them into batches.
+
+    Shapes are those of one clip; several clips of an item add a leading axis N to `clip`, `mask`,
+    `positions` and `window`. Further modalities (`flow`, `difference`) come under their own key
+    with the same T.
+    """
+
+    clip: "Tensor"  # (C, T, H, W) float32
+    mask: "Tensor"  # (T,) bool, False marks padding
+    positions: "Tensor"  # (T,) float32, mm or s
+    spacing: "Tensor"  # (3,) float32, along (T, H, W)
+    label: "Tensor"  # () int64, or (classes,) float32; per frame with a leading T
+    case_id: str
+    patient_id: str
+    frame: int  # the frame that the label belongs to, -1 when it belongs to the stack
+    window: "Tensor"  # (T,) int64, the frames that were read
+
+
+@runtime_checkable
+class VideoModel(Protocol):
+    """A network from clips to logits.
+
+    `modalities` names the keys of the Sample that are passed in this order. `smallest` is the
+    smallest (T, H, W) that works. Optional members, looked for by name:
+
+    * `frame_logits(*inputs, mask=None) -> (B, T, classes)`: scores every frame in one pass.
+    * `losses(*inputs, target, criterion) -> dict[str, Tensor]`: auxiliary losses.
+    * `takes_segments = True`: wants the clips axis N; for all others training folds N into the
+      batch and averages the logits' probabilities.
+    """
+
+    modalities: tuple[str, ...]
+    smallest: tuple[int, int, int]
+
+    def features(self, *inputs: "Tensor", mask: "Tensor | None" = None) -> "Tensor":
+        """Returns one vector a clip, (B, features)."""
+        ...
+
+    def __call__(self, *inputs: "Tensor", mask: "Tensor | None" = None) -> "Tensor":
+        """Returns logits, (B, classes)."""
+        ...
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """A module in adapters/: one known source of labelled data.
+
+    It has `CLASSES: tuple[str, ...]` or `classes(root) -> tuple[str, ...]`, besides:
+    """
+
+    def records(self, root: Path) -> Iterator[Record]:
+        """Yields every labelled item below `root`, in a fixed order."""
+        ...
+
+    def imitate(self, root: Path) -> None:
+        """Writes a tiny made-up copy of the source, in its exact layout, for tests."""
+        ...
+
+
+class Sampler(Protocol):
+    """Chooses which frames of a stack make a clip; see `medvid.data.sampling`."""
+
+    def windows(
+        self,
+        num_frames: int,
+        step: float,
+        *,
+        rng: np.random.Generator | None,
+        frame: int | None = None,
+    ) -> "Windows":
+        """Chooses windows from a stack of `num_frames`, neighbours `step` mm or s apart.
+
+        `rng` is None in testing: the choice is then fixed. `frame` is the target's frame for
+        `slice` and `region` tasks.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The frames of N clips and which of them are padding.
+
+    Shape:
+        frames: (N, T) int64, inside the stack; padding repeats the edge.
+        mask: (N, T) bool, False marks padding.
+    """
+
+    frames: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.frames.shape != self.mask.shape or self.frames.ndim != 2:
+            raise ValueError(
+                f"frames {self.frames.shape} and mask {self.mask.shape} must both be (N, T)."
+            )
+
+    def __getitem__(self, clip: int) -> Self:
+        return type(self)(self.frames[clip : clip + 1], self.mask[clip : clip + 1])
