@@ -1,7 +1,7 @@
 """Reads, extends, overrides and saves configs: plain YAML, no code, no interpolation.
 
-A config has the sections `data, transforms, model, train, evaluate` and the scalars `name` and
-`seed`. `extends: run/nodules` names a parent: a config that ships with medvid, or a file beside
+A config has the sections `data, transforms, model, train, evaluate` and the scalars `name`,
+`seed` and `overfit`. `extends: run/nodules` names a parent: a config that ships with medvid, or a file beside
 this one. Mappings are merged key by key, except that a section whose `name` changes starts anew.
 """
 
@@ -21,7 +21,7 @@ from medvid.contract import ConfigError
 
 Config = dict[str, Any]
 
-SECTIONS = ("name", "seed", "data", "transforms", "model", "train", "evaluate")
+SECTIONS = ("name", "seed", "overfit", "data", "transforms", "model", "train", "evaluate")
 
 
 class _Loader(yaml.SafeLoader):

@@ -118,6 +118,8 @@ class Stack:
         unit: of T's spacing and positions.
         modality: DICOM's word (CT, MR, ...), `video`, or `unknown`.
         read_frames: frame indices -> array (C, T, H, W) in `dtype`.
+        array: the whole stack, (C, T, H, W), where it is mapped or in memory anyway; `read` then
+            touches only what is asked for.
         affine: (4, 4), homogeneous (t, h, w) index -> (x, y, z) mm in DICOM patient axes; None
             where there is no patient (videos, arrays).
         notes: what was found and mended while opening, one sentence each.
@@ -133,13 +135,22 @@ class Stack:
     unit: Literal["mm", "s"]
     modality: str
     read_frames: ReadFrames
+    array: NDArray[Any] | None = None
     affine: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
 
-    def read(self, frames: Sequence[int] | None = None) -> NDArray[Any]:
+    def read(
+        self,
+        frames: Sequence[int] | None = None,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> NDArray[Any]:
         """Returns the asked frames, all when None, decoding no others.
 
-        Shape: (C, len(frames), H, W) in `dtype`. Frames may repeat and come in any order.
+        Frames may repeat and come in any order. `rows` and `columns` cut a rectangle out of
+        every frame.
+
+        Shape: (C, len(frames), H, W) in `dtype`; H and W are those of the rectangle.
 
         Raises:
             DataError: when a frame lies outside the stack or cannot be decoded.
@@ -152,7 +163,9 @@ class Stack:
                 f"(0 to {self.num_frames - 1}).",
                 code="frame_outside",
             )
-        return self.read_frames(asked)
+        if self.array is not None:
+            return self.array[:, :, rows, columns][:, asked]
+        return self.read_frames(asked)[:, :, rows, columns]
 
     def locate(self, center: tuple[float, float, float]) -> tuple[float, float, float]:
         """Turns a position (x, y, z) in mm into fractional (t, h, w) indices.

@@ -1,1 +1,1 @@
-"""."""
+"""Records -> batches: labels, splits, store, samplers, dataset, loader, phantoms."""

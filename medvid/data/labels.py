@@ -1,0 +1,129 @@
+"""Between the words of a manifest and the numbers that a network is trained on."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medvid.contract import DataError, Label, Record
+
+Task = Literal["scan", "slice", "region"]
+
+UNKNOWN = -1
+"""The class index of an unknown label; unknown findings of a multi-label task are NaN."""
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes of a data set.
+
+    Args:
+        classes: names, in the order of the network's outputs.
+        multilabel: several findings at once, instead of one class of several.
+    """
+
+    classes: tuple[str, ...]
+    multilabel: bool
+
+    def encode(self, label: Label | None) -> int | NDArray[np.float32]:
+        """Returns a class index, or (classes,) of 0, 1 and NaN for multi-label.
+
+        Raises:
+            DataError: for a label that is not of this space.
+        """
+        if self.multilabel:
+            if isinstance(label, str):
+                raise DataError(
+                    f"The label `{label}` is one word, but this is a multi-label task with a "
+                    f"`label_<name>` column for each of {', '.join(self.classes)}.",
+                    code="label_kind",
+                )
+            given: Mapping[str, int] = label or {}
+            return np.array([given.get(name, np.nan) for name in self.classes], dtype=np.float32)
+        if label is None:
+            return UNKNOWN
+        if label not in self.classes:
+            raise DataError(
+                f"The label `{label}` is none of the classes {', '.join(self.classes)}.",
+                code="unknown_label",
+            )
+        return self.classes.index(str(label))
+
+    def unknown(self) -> int | NDArray[np.float32]:
+        """Returns what stands for a label that nobody knows."""
+        return self.encode(None)
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Returns a sorting key under which `grade 2` comes before `grade 10`."""
+    parts = re.findall(r"\d+|\D+", text)
+    return tuple((0, int(p), "") if p.isdigit() else (1, 0, p.casefold()) for p in parts)
+
+
+def list_labels(record: Record) -> list[Label]:
+    """Returns all labels of a record: its own, or those of its slices."""
+    if record.slice_labels is not None:
+        return list(record.slice_labels.values())
+    return [] if record.label is None else [record.label]
+
+
+def find_label_space(records: Iterable[Record], classes: Sequence[str] | None = None) -> LabelSpace:
+    """Finds out the classes of a data set.
+
+    Args:
+        records: labelled items.
+        classes: their names in order, where the source or the config says so.
+
+    Raises:
+        DataError: when there is no label at all, only one class, or single and multi-label mixed.
+    """
+    labels = [label for record in records for label in list_labels(record)]
+    if not labels:
+        raise DataError("No record has a label, so there is nothing to train on.", code="no_label")
+    kinds = {isinstance(label, str) for label in labels}
+    if len(kinds) == 2:
+        raise DataError(
+            "Some records have one `label`, others several `label_<name>`; use one kind.",
+            code="label_kind",
+        )
+    multilabel = not kinds.pop()
+    if multilabel:
+        names = {name for label in labels if not isinstance(label, str) for name in label}
+        return LabelSpace(tuple(classes or sorted(names, key=natural_key)), multilabel=True)
+    found = sorted({label for label in labels if isinstance(label, str)}, key=natural_key)
+    strange = sorted(set(found) - set(classes or found))
+    if strange:
+        raise DataError(
+            f"The label `{strange[0]}` is none of the classes {', '.join(classes or ())}.",
+            code="unknown_label",
+        )
+    if len(found) < 2:
+        raise DataError(
+            f"Every record has the label `{found[0]}`. Training needs at least two classes.",
+            code="single_class",
+        )
+    return LabelSpace(tuple(classes or found), multilabel=False)
+
+
+def stratum(record: Record, space: LabelSpace) -> str:
+    """Returns the word by which a record is stratified: its class, or its set of findings.
+
+    A record with slice labels counts by the last class (or all findings) that any slice shows:
+    a scan with one bleeding slice is a bleeding scan.
+    """
+    labels = list_labels(record)
+    if not labels:
+        return "unknown"
+    if space.multilabel:
+        positive = {
+            name
+            for label in labels
+            if not isinstance(label, str)
+            for name, value in label.items()
+            if value == 1
+        }
+        return "+".join(sorted(positive)) or "none"
+    return max((str(label) for label in labels), key=space.classes.index)

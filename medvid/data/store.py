@@ -1,0 +1,351 @@
+"""Decoded stacks on disk, memory-mapped: decode once, then cut clips out of the map.
+
+The first use of a stack decodes and orients it, optionally resamples it, and writes it raw beside a
+JSON sidecar. The key is made of the source's fingerprint, the options and the reader's version, so
+a changed file or option never meets an old entry. An entry is whole or absent: both files are
+written beside and renamed, the sidecar last. Workers and processes may build the same entry at the
+same time; they write the same bytes.
+
+Voxels stay small: int16 for CT, uint8 for video. Floating-point volumes become int16 with a slope
+and an intercept where that is precise enough, see `FLOAT_LEVELS`.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medvid.contract import DataError, MedvidError, Record, Stack
+from medvid.data.resample import resample_stack
+from medvid.io import open_stack
+
+READER_VERSION = 1
+"""Raise it when the reader gives other voxels for the same file; all entries are then rebuilt."""
+
+FLOAT_LEVELS = 4096
+"""A float volume is kept as int16 only where 98 % of its voxels span this many steps (12 bits, what
+scanners deliver); a heavy-tailed one stays float32."""
+
+OPEN_MAPS = 64
+"""Maps a process keeps open. Bounds resident memory: pages of a closed map are given back."""
+
+CHUNK_BYTES = 256 * 2**20
+"""A video longer than this is decoded and written in pieces."""
+
+HASH_BYTES = 2**20
+"""Pieces in which the pixels are hashed."""
+
+Plane = Literal["auto", "axial", "coronal", "sagittal"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the sidecar says of a stored stack, besides the stack's own geometry.
+
+    Args:
+        slope: native value = stored value * slope + intercept.
+        intercept: see `slope`.
+        pixels: sha256 of the stored voxels; equal for identical scans under different names.
+    """
+
+    slope: float
+    intercept: float
+    pixels: str
+
+
+@dataclass
+class Store:
+    """Opens records through an on-disk cache of decoded stacks.
+
+    Args:
+        root: folder of the entries; made when needed.
+        plane: which axis of a volume file is T; DICOM series keep their own.
+        modality: overrides what the files say (NIfTI does not tell CT from MR).
+        spacing: (T, H, W) in mm to resample to; 0 keeps an axis as it is.
+        size: (H, W) in pixels to resize every frame to, as the video papers do.
+    """
+
+    root: Path
+    plane: Plane = "auto"
+    modality: str | None = None
+    spacing: tuple[float, float, float] | None = None
+    size: tuple[int, int] | None = None
+    _opened: OrderedDict[Path, tuple[Stack, Prepared]] = field(
+        default_factory=OrderedDict, init=False, repr=False, compare=False
+    )
+    _keys: dict[tuple[str, str | None], Path] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Open maps stay in the process that opened them; keys are worth taking along.
+        return {**self.__dict__, "_opened": OrderedDict()}
+
+    def open(self, record: Record) -> Stack:
+        """Returns the record's stack, mapped; prepares it on first use.
+
+        Raises:
+            MedvidError: when the source cannot be read; the message names it.
+        """
+        return self._open(record)[0]
+
+    def open_prepared(self, record: Record) -> tuple[Stack, Prepared]:
+        """Returns the stack and what is needed to turn stored values into native ones."""
+        return self._open(record)
+
+    def prepare(self, record: Record) -> Path:
+        """Writes the record's entry unless it is there; returns its sidecar.
+
+        Raises:
+            MedvidError: when the source cannot be read.
+            DataError: for voxels that are not numbers, or a full disk.
+        """
+        sidecar = self._sidecar(record)
+        if not sidecar.exists():
+            self._write(record, sidecar)
+        return sidecar
+
+    def prepare_all(
+        self, records: Iterable[Record], progress: Callable[[int], None] | None = None
+    ) -> list[tuple[Record, MedvidError]]:
+        """Prepares every record; returns those that cannot be read, with the reason.
+
+        Args:
+            records: several may share a stack; it is prepared once.
+            progress: called with the number of records done.
+        """
+        refused: list[tuple[Record, MedvidError]] = []
+        failed: dict[tuple[str, str | None], MedvidError] = {}
+        for done, record in enumerate(records, start=1):
+            source = (record.path, record.series)
+            try:
+                if source in failed:
+                    raise failed[source]
+                self.prepare(record)
+            except MedvidError as error:
+                if error.code == "disk_full":
+                    raise
+                failed[source] = error
+                refused.append((record, error))
+            if progress is not None:
+                progress(done)
+        return refused
+
+    def _sidecar(self, record: Record) -> Path:
+        source = (record.path, record.series)
+        if source not in self._keys:
+            options = [self.plane, self.modality, self.spacing, self.size, record.series]
+            text = json.dumps([READER_VERSION, fingerprint(Path(record.path)), options])
+            key = hashlib.sha256(text.encode()).hexdigest()[:32]
+            self._keys[source] = self.root / key[:2] / f"{key}.json"
+        return self._keys[source]
+
+    def _open(self, record: Record) -> tuple[Stack, Prepared]:
+        sidecar = self._sidecar(record)
+        if sidecar in self._opened:
+            self._opened.move_to_end(sidecar)
+            return self._opened[sidecar]
+        self.prepare(record)
+        opened = _map_entry(sidecar)
+        self._opened[sidecar] = opened
+        if len(self._opened) > OPEN_MAPS:
+            self._opened.popitem(last=False)
+        return opened
+
+    def _write(self, record: Record, sidecar: Path) -> None:
+        stack = open_stack(
+            record.path, series=record.series, plane=self.plane, modality=self.modality
+        )
+        if self.spacing is not None or self.size is not None:
+            stack = resample_stack(stack, spacing=self.spacing, size=self.size)
+        slope, intercept, dtype = _choose_storage(stack, record)
+        raw = sidecar.with_suffix(".raw")
+        try:
+            sidecar.parent.mkdir(parents=True, exist_ok=True)
+            pixels = _write_voxels(raw, stack, dtype, slope, intercept)
+            _write_beside(
+                sidecar, json.dumps(_describe(stack, dtype, slope, intercept, pixels)).encode()
+            )
+        except PermissionError as error:
+            # Windows refuses to replace a file that another process has mapped; it is then whole.
+            if not sidecar.exists():
+                raise _explain_disk(error, self.root, stack) from error
+        except OSError as error:
+            raise _explain_disk(error, self.root, stack) from error
+
+
+def fingerprint(path: Path) -> str:
+    """Returns a short hash of a source's files: names, sizes and times of change, not contents.
+
+    Raises:
+        DataError: when there is nothing at `path`.
+    """
+    if not path.exists():
+        raise DataError(
+            f"{path} does not exist. Paths of a manifest are relative to the manifest's folder.",
+            code="missing_file",
+            files=[path],
+        )
+    listed = sorted(path.rglob("*")) if path.is_dir() else _files_of(path)
+    digest = hashlib.sha256(str(path.resolve()).encode())
+    for file in listed:
+        state = file.stat()
+        digest.update(f"{file.name}|{state.st_size}|{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _files_of(path: Path) -> list[Path]:
+    # .mhd and .nhdr are headers; the voxels lie beside under the same stem.
+    if path.suffix.lower() in {".mhd", ".nhdr"}:
+        return sorted(path.parent.glob(f"{path.stem}.*"))
+    return [path]
+
+
+def _choose_storage(stack: Stack, record: Record) -> tuple[float, float, np.dtype[Any]]:
+    """Returns slope, intercept and the stored type for a stack's voxels."""
+    if stack.dtype in (np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.int16)):
+        return 1.0, 0.0, stack.dtype
+    if stack.dtype == np.dtype(np.uint16):
+        return 1.0, 0.0, stack.dtype
+    voxels = stack.read()
+    if np.issubdtype(stack.dtype, np.floating):
+        broken = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
+        if broken:
+            raise DataError(
+                f"{record.path} holds {broken} voxels that are NaN or infinite, of {voxels.size}. "
+                "Mend the file, or leave the case out with `data.on_bad: quarantine`.",
+                code="nan_voxels",
+                files=[record.path],
+            )
+    return _choose_range(voxels)
+
+
+def _choose_range(voxels: NDArray[Any]) -> tuple[float, float, np.dtype[Any]]:
+    low, high = float(voxels.min()), float(voxels.max())
+    info = np.iinfo(np.int16)
+    whole = np.issubdtype(voxels.dtype, np.integer) or bool(np.all(voxels == np.rint(voxels)))
+    if whole and info.min <= low and high <= info.max:
+        return 1.0, 0.0, np.dtype(np.int16)
+    slope = max((high - low) / (info.max - info.min), float(np.finfo(np.float32).tiny))
+    body_low, body_high = np.percentile(voxels, [1, 99])
+    if (body_high - body_low) / slope < FLOAT_LEVELS:
+        return 1.0, 0.0, np.dtype(np.float32)
+    return slope, low - info.min * slope, np.dtype(np.int16)
+
+
+def _write_voxels(
+    raw: Path, stack: Stack, dtype: np.dtype[Any], slope: float, intercept: float
+) -> str:
+    """Writes (C, T, H, W) raw, frame by frame where it is large; returns the sha256."""
+    frame_bytes = stack.height * stack.width * stack.dtype.itemsize * stack.channels
+    chunk = max(1, CHUNK_BYTES // max(1, frame_bytes))
+    shape = (stack.channels, stack.num_frames, stack.height, stack.width)
+    beside = raw.with_name(f"{raw.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        # Reserves the blocks first: a full disk is an error now, not a crash in the map later.
+        with beside.open("wb") as file:
+            _reserve(file.fileno(), int(np.prod(shape)) * dtype.itemsize)
+        voxels = np.memmap(beside, dtype=dtype, mode="r+", shape=shape)
+        for start in range(0, stack.num_frames, chunk):
+            frames = range(start, min(start + chunk, stack.num_frames))
+            piece = stack.read(frames)
+            if slope != 1.0 or intercept != 0.0:
+                piece = np.rint((piece.astype(np.float64) - intercept) / slope)
+            voxels[:, frames.start : frames.stop] = piece
+        voxels.flush()
+        digest = hashlib.sha256(str(shape).encode())
+        flat = voxels.reshape(-1).view(np.uint8)
+        for start in range(0, flat.size, HASH_BYTES):
+            digest.update(flat[start : start + HASH_BYTES].tobytes())
+        del voxels, flat
+        os.replace(beside, raw)
+    finally:
+        beside.unlink(missing_ok=True)
+    return digest.hexdigest()
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:  # Windows allocates when a file grows by truncate
+        os.truncate(descriptor, size)
+
+
+def _write_beside(path: Path, content: bytes) -> None:
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _explain_disk(error: OSError, root: Path, stack: Stack) -> MedvidError:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DataError(f"The store at {root} cannot be written: {error}.", code="store")
+    needed = stack.num_frames * stack.height * stack.width * stack.channels * stack.dtype.itemsize
+    free = shutil.disk_usage(root).free
+    return DataError(
+        f"The disk is full: a stack of {needed / 1e6:.0f} MB was to be written to the store at "
+        f"{root}, which has {free / 1e6:.0f} MB left. Free some space, or name a folder on "
+        "another disk with `data.store=FOLDER`. Nothing half-written was kept; the same command "
+        "goes on where it stopped.",
+        code="disk_full",
+        files=[root],
+    )
+
+
+def _describe(
+    stack: Stack, dtype: np.dtype[Any], slope: float, intercept: float, pixels: str
+) -> dict[str, Any]:
+    return {
+        "reader_version": READER_VERSION,
+        "shape": [stack.channels, stack.num_frames, stack.height, stack.width],
+        "dtype": dtype.str,
+        "spacing": list(stack.spacing),
+        "positions": stack.positions.tolist(),
+        "unit": stack.unit,
+        "modality": stack.modality,
+        "affine": None if stack.affine is None else stack.affine.tolist(),
+        "notes": list(stack.notes),
+        "slope": slope,
+        "intercept": intercept,
+        "pixels": pixels,
+    }
+
+
+def _map_entry(sidecar: Path) -> tuple[Stack, Prepared]:
+    entry = json.loads(sidecar.read_text(encoding="utf-8"))
+    channels, num_frames, height, width = entry["shape"]
+    dtype = np.dtype(entry["dtype"])
+    voxels = np.memmap(
+        sidecar.with_suffix(".raw"), dtype=dtype, mode="r", shape=tuple(entry["shape"])
+    )
+    # A plain view: numpy's memmap subclass makes every slice many times slower.
+    array = voxels.view(np.ndarray)
+    stack = Stack(
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        channels=channels,
+        dtype=dtype,
+        spacing=tuple(entry["spacing"]),
+        positions=np.array(entry["positions"], dtype=np.float64),
+        unit=entry["unit"],
+        modality=entry["modality"],
+        read_frames=lambda frames: array[:, list(frames)],
+        array=array,
+        affine=None if entry["affine"] is None else np.array(entry["affine"]),
+        notes=tuple(entry["notes"]),
+    )
+    return stack, Prepared(entry["slope"], entry["intercept"], entry["pixels"])
