@@ -1,0 +1,289 @@
+"""A table of your own: one row a case, in a CSV file.
+
+Where from: write it with a spreadsheet or with `medvid manifest`, which uses the same columns.
+
+On disk: the CSV lies anywhere; paths in it are relative to it. Commas, semicolons or tabs; UTF-8,
+UTF-16 or a western Windows' code page; decimal points or commas. Columns, in any order:
+
+* `case_id`: unique; one scan, video or region.
+* `patient_id`: cases of one patient never lie on both sides of a split.
+* `path`: a DICOM folder, a NIfTI, NRRD, MHA, NumPy or video file, a folder of frames.
+* `label`: the class; empty = unknown. Or, for several findings at once, `label_<name>` columns
+  with 0, 1 or empty.
+* `slice` (optional): 0-based index in canonical order (axial: feet to head). The rows of one
+  case_id form one case whose slices are labelled; a row with an empty `slice` labels the scan.
+* `x_mm`, `y_mm`, `z_mm` (optional): centre of a region in DICOM patient axes.
+* `split` (train, val, test), `fold` (0, 1, ...), `series` (a token of `medvid scan`): optional.
+* Every other column is kept as it is, for subgroups.
+
+Command: `medvid manifest table labels.csv -o manifest.csv`
+"""
+
+import csv
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from medvid.contract import Label, Record, SourceError
+from medvid.io.sheet import Row, Sheet, nearest, read_sheet
+
+_REQUIRED = {
+    "case_id": "It names every case and must be unique.",
+    "patient_id": (
+        "Without it one patient's cases may lie in training and test at once, which makes results "
+        "look better than they are. Where every case is of another patient, copy case_id into it."
+    ),
+    "path": "It says where the scan or video lies, relative to the table.",
+}
+_CENTER = ("x_mm", "y_mm", "z_mm")
+_SPLITS = ("train", "val", "test")
+_OPTIONAL = ("label", "slice", *_CENTER, "split", "fold", "series")
+_FINDING = "label_"
+# A sentence with more file names than this is not read.
+_NAMED = 5
+
+
+def classes(root: Path) -> tuple[str, ...]:
+    """Returns the classes in natural order, or the findings in the order of their columns."""
+    sheet = _read_manifest(root)
+    findings = _list_findings(sheet)
+    if findings:
+        return tuple(findings)
+    return tuple(sorted({row.get("label") for row in sheet} - {""}, key=_natural_key))
+
+
+def records(root: Path, *, check_files: bool = True) -> Iterator[Record]:
+    """Yields the cases of a table, in its order.
+
+    Args:
+        root: the CSV file, or a folder that holds it as `manifest.csv`.
+        check_files: look for every file first. False leaves that to the reading of each case, so
+            that unreadable ones can be set aside.
+
+    Raises:
+        SourceError: for a missing column, a cell that cannot be meant, or files that are absent.
+    """
+    sheet = _read_manifest(root)
+    if check_files:
+        _check_files(sheet)
+    cases: dict[str, list[Row]] = {}
+    for row in sheet:
+        cases.setdefault(row.get("case_id"), []).append(row)
+    for rows in cases.values():
+        yield _build_record(sheet, rows)
+
+
+def imitate(root: Path) -> None:
+    """Writes four arrays of two patients and the table that labels them."""
+    path = _find_table(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case_id", "patient_id", "path", "label", "scanner"])
+        for case in range(4):
+            name = f"case_{case}.npy"
+            np.save(path.parent / name, rng.integers(-1000, 400, (6, 16, 16)).astype(np.int16))
+            label = ("artery", "nodule")[case % 2]
+            writer.writerow([f"case_{case}", f"patient_{case // 2}", name, label, "made up"])
+
+
+def _find_table(root: Path) -> Path:
+    return root if root.suffix else root / "manifest.csv"
+
+
+def _read_manifest(root: Path) -> Sheet:
+    sheet = read_sheet(root / "manifest.csv" if root.is_dir() else root)
+    for column, why in _REQUIRED.items():
+        sheet.require(column, why)
+    findings = _list_findings(sheet)
+    if findings and "label" in sheet.columns:
+        _refuse(
+            sheet,
+            f"has both `label` and `{_FINDING}{findings[0]}`. Keep `label` for one class a case, "
+            f"or `{_FINDING}<name>` for several findings.",
+            "two_kinds_of_label",
+        )
+    if not findings and "label" not in sheet.columns:
+        sheet_extra = [name for name in sheet.columns if name not in (*_REQUIRED, *_OPTIONAL)]
+        typo = nearest("label", sheet_extra)
+        if typo:
+            _refuse(sheet, f"has no column `label`.{typo}", "missing_column")
+    centers = [column for column in _CENTER if column in sheet.columns]
+    if centers and len(centers) < len(_CENTER):
+        _refuse(
+            sheet,
+            f"has `{centers[0]}` but not all of {', '.join(_CENTER)}. A position needs the three.",
+            "missing_column",
+        )
+    return sheet
+
+
+def _list_findings(sheet: Sheet) -> list[str]:
+    return [name.removeprefix(_FINDING) for name in sheet.columns if name.startswith(_FINDING)]
+
+
+def _build_record(sheet: Sheet, rows: Sequence[Row]) -> Record:
+    first = rows[0]
+    for column in _REQUIRED:
+        for row in rows:
+            if not row.get(column):
+                _refuse(sheet, f"has no `{column}`.", "empty_cell", row)
+    known = (*_REQUIRED, *_OPTIONAL)
+    extra = [c for c in sheet.columns if c not in known and not c.startswith(_FINDING)]
+    label, slice_labels = _read_labels(sheet, rows)
+    return Record(
+        case_id=first.get("case_id"),
+        patient_id=first.get("patient_id"),
+        path=str(_locate(sheet, first)),
+        series=first.get("series") or None,
+        label=label,
+        slice_labels=slice_labels,
+        center=_read_center(sheet, first),
+        split=_read_split(sheet, first),
+        fold=_read_count(sheet, first, "fold"),
+        extra={column: first.get(column) for column in extra},
+    )
+
+
+def _read_labels(sheet: Sheet, rows: Sequence[Row]) -> tuple[Label | None, dict[int, Label] | None]:
+    label: Label | None = None
+    labelled: set[int | None] = set()
+    slice_labels: dict[int, Label] = {}
+    for row in rows:
+        _check_agreement(sheet, rows[0], row)
+        index = _read_count(sheet, row, "slice")
+        if index in labelled:
+            which = "" if index is None else f", slice {index},"
+            _refuse(
+                sheet,
+                f"repeats the case `{row.get('case_id')}`{which} of line {rows[0].line} or after. "
+                "Give every case its own case_id, or number its slices in a column `slice`.",
+                "double_case",
+                row,
+            )
+        labelled.add(index)
+        given = _read_label(sheet, row)
+        if index is None:
+            label = given
+        elif given is not None:
+            slice_labels[index] = given
+    return label, slice_labels or ({} if labelled - {None} else None)
+
+
+def _check_agreement(sheet: Sheet, first: Row, row: Row) -> None:
+    own = {"slice", "label"} | {c for c in sheet.columns if c.startswith(_FINDING)}
+    for column in ("patient_id", "path", *_OPTIONAL):
+        if column not in own and row.get(column) != first.get(column):
+            _refuse(
+                sheet,
+                f"gives the case `{row.get('case_id')}` the {column} `{row.get(column)}`, but line "
+                f"{first.line} gives it `{first.get(column)}`. A case_id names one case.",
+                "double_case",
+                row,
+            )
+
+
+def _read_label(sheet: Sheet, row: Row) -> Label | None:
+    findings: dict[str, int] = {}
+    for name in _list_findings(sheet):
+        text = row.get(_FINDING + name)
+        # Spreadsheets that once held a number write 1 as 1.0 or 1,0.
+        plain = re.sub(r"[.,]0+$", "", text)
+        if plain not in ("", "0", "1"):
+            _refuse(
+                sheet,
+                f"has `{text}` in the column `{_FINDING}{name}`. Write 1 for present, 0 for "
+                "absent, or nothing for unknown; one class of several belongs in a column `label`.",
+                "no_label",
+                row,
+            )
+        if plain:
+            findings[name] = int(plain)
+    return findings or row.get("label") or None
+
+
+def _read_count(sheet: Sheet, row: Row, column: str) -> int | None:
+    text = row.get(column)
+    plain = re.sub(r"[.,]0+$", "", text)
+    if plain and not (plain.isascii() and plain.isdigit()):
+        _refuse(
+            sheet,
+            f"has `{text}` in the column `{column}`, which counts 0, 1, 2, ...",
+            "no_number",
+            row,
+        )
+    return int(plain) if plain else None
+
+
+def _read_center(sheet: Sheet, row: Row) -> tuple[float, float, float] | None:
+    texts = [row.get(column) for column in _CENTER]
+    if not any(texts):
+        return None
+    x, y, z = (_read_mm(sheet, row, column) for column in _CENTER)
+    return x, y, z
+
+
+def _read_mm(sheet: Sheet, row: Row, column: str) -> float:
+    text = row.get(column)
+    try:
+        value = float(text.replace(",", ".", 1) if "." not in text else text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        _refuse(
+            sheet,
+            f"has `{text}` in the column `{column}`, which takes a position in mm such as -31.5.",
+            "no_number",
+            row,
+        )
+    return value
+
+
+def _read_split(sheet: Sheet, row: Row) -> str | None:
+    split = row.get("split").lower()
+    if split and split not in _SPLITS:
+        _refuse(
+            sheet,
+            f"has the split `{row.get('split')}`. Splits are {', '.join(_SPLITS)}.",
+            "unknown_split",
+            row,
+        )
+    return split or None
+
+
+def _locate(sheet: Sheet, row: Row) -> Path:
+    # A table made on Windows writes folders with backslashes; Windows reads slashes as well.
+    return sheet.path.absolute().parent / row.get("path").replace("\\", "/")
+
+
+def _check_files(sheet: Sheet) -> None:
+    lines: dict[Path, int] = {}
+    for row in sheet:
+        if row.get("path"):
+            lines.setdefault(_locate(sheet, row), row.line)
+    absent = [path for path in lines if not os.path.exists(path)]
+    if absent:
+        named = "; ".join(f"line {lines[path]}: {path}" for path in absent[:_NAMED])
+        more = f"; and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+        raise SourceError(
+            f"{sheet.path.name} names {len(absent)} of {len(lines)} files that are not there: "
+            f"{named}{more}. Paths are relative to {sheet.path.absolute().parent}.",
+            code="missing_files",
+            files=absent,
+        )
+
+
+def _natural_key(text: str) -> list[tuple[int, str]]:
+    parts = re.findall(r"\d+|\D+", text)
+    return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in parts]
+
+
+def _refuse(sheet: Sheet, what: str, code: str, row: Row | None = None) -> NoReturn:
+    where = f"{sheet.path.name}, line {row.line}" if row else sheet.path.name
+    raise SourceError(f"{where} {what}", code=code, files=[sheet.path])
