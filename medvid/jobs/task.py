@@ -1,0 +1,313 @@
+"""From the `data` and `transforms` sections of a config to loaders."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from medvid.build import Spec, validate_options
+from medvid.config import Config
+from medvid.contract import DataError, MedvidError, Record, Sampler
+from medvid.data.dataset import ClipDataset, list_items
+from medvid.data.labels import LabelSpace, Task, find_label_space
+from medvid.data.loader import build_loader
+from medvid.data.sampling import build_sampler
+from medvid.data.splits import Fold, audit_folds, make_folds
+from medvid.data.store import Plane, Store
+from medvid.sources import load_adapter
+from medvid.transforms import build_pipeline
+
+STORE_FOLDER = "medvid_store"
+"""Where decoded stacks lie unless `data.store` says otherwise: beside the runs."""
+
+Progress = Callable[[int, int], None]
+
+
+def data_options(
+    *,
+    manifest: str,
+    source: str = "table",
+    source_options: dict[str, Any] | None = None,
+    classes: list[str] | None = None,
+    on_bad: Literal["stop", "quarantine"] = "stop",
+    splits: dict[str, Any] | None = None,
+    task: Task = "scan",
+    sampler: Spec = "dense",
+    test_sampler: Spec | None = None,
+    crop: tuple[int, int] | None = None,
+    plane: Plane = "auto",
+    modality: str | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    size: tuple[int, int] | None = None,
+    store: str | None = None,
+    batch_size: int = 16,
+    workers: int | Literal["auto"] = "auto",
+    balanced: bool = False,
+) -> dict[str, Any]:
+    """The options of the section `data`.
+
+    Args:
+        manifest: the CSV file, or the root folder of another source.
+        source: the adapter that reads it, see `medvid adapters`.
+        source_options: the adapter's own options, such as `split: 1` for ucf101.
+        classes: the classes in the order of the outputs; the last of two is the positive one.
+        on_bad: `stop` at a case that cannot be read, or `quarantine`: leave it out and list it.
+        splits: options of `medvid.data.splits.make_folds`: folds, repeats, validation, method.
+        task: `scan` (a label for the stack), `slice` (one per frame), `region` (one at a position).
+        sampler: which frames make a clip, see `medvid.data.sampling`.
+        test_sampler: the same for testing, where it differs.
+        crop: (H, W) in pixels, cut out before the transforms.
+        plane: which axis of a volume file is T.
+        modality: what the files are, where they do not say (NIfTI).
+        spacing: (T, H, W) in mm to resample whole scans to; 0 keeps an axis.
+        size: (H, W) in pixels to resize whole frames to.
+        store: folder for decoded stacks.
+        batch_size: items of a batch.
+        workers: loading processes.
+        balanced: draw every class equally often in training.
+    """
+    return dict(locals())
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Labelled records and the way from them to batches.
+
+    Args:
+        records: those that can be read.
+        refused: those that were left out, with the reason.
+        space: the classes.
+        options: of the section `data`, all filled in.
+        transforms: the section `transforms`.
+        store: decoded stacks.
+        sampler: of training.
+        test_sampler: of testing.
+        missing: what the source lists and the disk lacks.
+    """
+
+    records: tuple[Record, ...]
+    space: LabelSpace
+    options: Mapping[str, Any]
+    transforms: Mapping[str, Any]
+    store: Store
+    sampler: Sampler
+    test_sampler: Sampler
+    refused: tuple[tuple[Record, MedvidError], ...] = ()
+    missing: tuple[str, ...] = field(default=())
+
+    @property
+    def task(self) -> Task:
+        """What is labelled: scans, slices or regions."""
+        task: Task = self.options["task"]
+        return task
+
+    def dataset(self, cases: Sequence[str], *, training: bool, seed: int) -> ClipDataset:
+        """Returns the clips of the named cases."""
+        wanted = set(cases)
+        records = [record for record in self.records if record.case_id in wanted]
+        sampler = self.sampler if training else self.test_sampler
+        return ClipDataset(
+            items=list_items(records, self.task, sampler),
+            store=self.store,
+            space=self.space,
+            task=self.task,
+            sampler=sampler,
+            transform=build_pipeline(self.transforms, training=training),
+            crop=self.options["crop"],
+            training=training,
+            seed=seed,
+        )
+
+    def loader(
+        self, cases: Sequence[str], *, training: bool, seed: int
+    ) -> DataLoader[dict[str, Any]]:
+        """Returns batches of the named cases."""
+        return build_loader(
+            self.dataset(cases, training=training, seed=seed),
+            batch_size=self.options["batch_size"],
+            workers=self.options["workers"],
+            balanced=self.options["balanced"] and training,
+        )
+
+    def folds(self, seed: int) -> list[Fold]:
+        """Splits the records and audits the split.
+
+        Raises:
+            DataError: for leakage, or classes that cannot be learnt or tested.
+        """
+        given = {"records": self.records, "space": self.space, "seed": seed}
+        options = validate_options(
+            make_folds, self.options["splits"] or {}, "section `data.splits`", given
+        )
+        folds = make_folds(self.records, self.space, seed=seed, **options)
+        audit_folds(folds, self.records, self.space, self._pixels())
+        return folds
+
+    def _pixels(self) -> dict[str, str] | None:
+        """Returns the pixel hash of every case; None for regions, which share their scan."""
+        if self.task == "region":
+            return None
+        return {
+            record.case_id: self.store.open_prepared(record)[1].pixels for record in self.records
+        }
+
+    def prepare(self, progress: Progress | None = None) -> "TaskData":
+        """Decodes every stack into the store; returns the data without those that fail.
+
+        Raises:
+            DataError: for the first unreadable case, unless `on_bad` is `quarantine`.
+        """
+        total = len(self.records)
+        refused = self.store.prepare_all(
+            self.records, None if progress is None else lambda done: progress(done, total)
+        )
+        return self.without(refused)
+
+    def without(self, refused: Sequence[tuple[Record, MedvidError]]) -> "TaskData":
+        """Returns the data without the refused records, or stops, as `on_bad` says.
+
+        Raises:
+            DataError: when `on_bad` is `stop` and there are any, or none would be left.
+        """
+        if not refused:
+            return self
+        if self.options["on_bad"] == "stop":
+            raise _explain_refused(refused)
+        out = {record.case_id for record, _ in refused}
+        left = tuple(record for record in self.records if record.case_id not in out)
+        if not left:
+            raise _explain_refused(refused)
+        space = find_label_space(left, self.options["classes"])
+        return replace(self, records=left, refused=(*self.refused, *refused), space=space)
+
+    def clip_shape(self) -> "ClipShape":
+        """Reads one training sample to learn what the network will be given."""
+        dataset = self.dataset([self.records[0].case_id], training=True, seed=0)
+        if not len(dataset):
+            raise DataError(
+                f"Case {self.records[0].case_id} has no labelled slice. A slice task needs the "
+                "manifest column `slice`.",
+                code="no_slice_labels",
+            )
+        sample = dataset[0]
+        channels, t, h, w = (int(n) for n in sample["clip"].shape[-4:])
+        stack = self.store.open(self.records[0])
+        spacing = None
+        if stack.unit == "mm":
+            spacing = (_median_step(sample), *(float(s) for s in sample["spacing"][1:]))
+        return ClipShape(channels, (t, h, w), spacing)
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """What a network is built for.
+
+    Args:
+        channels: C of the clips.
+        size: (T, H, W) of a training clip.
+        spacing: (T, H, W) in mm between neighbours in the clip; None for videos.
+    """
+
+    channels: int
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float] | None
+
+
+def _median_step(sample: Mapping[str, Any]) -> float:
+    """Returns the distance of neighbouring frames in the clip, which a stride makes larger."""
+    positions = sample["positions"].reshape(-1, sample["positions"].shape[-1])[0]
+    mask = sample["mask"].reshape(-1, sample["mask"].shape[-1])[0]
+    steps = torch.diff(positions[mask]).abs()
+    return float(statistics.median(steps.tolist())) if len(steps) else float(sample["spacing"][0])
+
+
+def _explain_refused(refused: Sequence[tuple[Record, MedvidError]]) -> MedvidError:
+    record, error = refused[0]
+    more = f" {len(refused) - 1} more cases cannot be read either." if len(refused) > 1 else ""
+    return DataError(
+        f"Case {record.case_id} ({record.path}) cannot be used: {error.message}{more} Mend the "
+        "files, or leave such cases out, listed in refused.csv, with data.on_bad=quarantine.",
+        code=error.code,
+        files=error.files or (record.path,),
+    )
+
+
+def open_data(config: Config) -> TaskData:
+    """Reads the records that a config names, and what turns them into batches.
+
+    Raises:
+        ConfigError: for options that cannot be meant.
+        DataError: for records that cannot be used.
+    """
+    options = resolve_data(config)
+    adapter = load_adapter(options["source"])
+    root = Path(options["manifest"])
+    extra = options["source_options"] or {}
+    extra = validate_options(
+        adapter.records, extra, f"section `data.source_options` of {options['source']}", ["root"]
+    )
+    records = tuple(adapter.records(root, **extra))
+    if not records:
+        raise DataError(
+            f"The source `{options['source']}` finds no case at {root}.",
+            code="no_case",
+            files=[root],
+        )
+    missing = getattr(adapter, "missing", None)
+    space = find_label_space(records, options["classes"])
+    data = build_task(options, config.get("transforms") or {}, records, space)
+    if missing is not None:
+        data = replace(data, missing=tuple(missing(root, **extra)))
+    return data
+
+
+def resolve_data(config: Config) -> dict[str, Any]:
+    """Returns the section `data` with every option filled in.
+
+    Raises:
+        ConfigError: when the section or one of its needed options is missing, or one is unknown.
+    """
+    section = config.get("data") or {}
+    return data_options(**validate_options(data_options, section, "section `data`"))
+
+
+def build_task(
+    options: Mapping[str, Any],
+    transforms: Mapping[str, Any],
+    records: Sequence[Record],
+    space: LabelSpace,
+) -> TaskData:
+    """Builds the way from records to batches; reads nothing yet."""
+    sampler = build_sampler(options["sampler"])
+    return TaskData(
+        records=tuple(records),
+        space=space,
+        options=options,
+        transforms=transforms,
+        store=Store(
+            root=Path(options["store"] or STORE_FOLDER),
+            plane=options["plane"],
+            modality=options["modality"],
+            spacing=options["spacing"],
+            size=options["size"],
+        ),
+        sampler=sampler,
+        test_sampler=build_sampler(options["test_sampler"] or options["sampler"]),
+    )
+
+
+def choose_cases(records: Sequence[Record], space: LabelSpace, number: int) -> tuple[str, ...]:
+    """Returns the ids of `number` cases, the classes in turn; for `overfit=8`."""
+    by_label: dict[str, list[str]] = {}
+    for record in records:
+        by_label.setdefault(str(record.label or record.slice_labels), []).append(record.case_id)
+    turns = max(len(cases) for cases in by_label.values())
+    mixed = [
+        cases[turn] for turn in range(turns) for cases in by_label.values() if turn < len(cases)
+    ]
+    return tuple(np.array(mixed[:number]).tolist())
