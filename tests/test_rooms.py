@@ -10,7 +10,6 @@ ROOT = Path(__file__).parents[1]
 EVERYTHING = {
     "build",
     "config",
-    "context",
     "contract",
     "data",
     "evaluate",

@@ -30,8 +30,9 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         weights: (length,) how often an item is drawn, relative to the others; an epoch still has
             `length` draws. None draws every item once.
         rank: of this process, for training in several.
-        world_size: number of processes; each gets every world_size-th batch. A last, incomplete
-            round of batches is filled up from the start, so that all take equally many steps.
+        world_size: number of processes; each gets every world_size-th batch. In training a last,
+            incomplete round of batches is filled up from the start, so that all take equally many
+            steps; in testing every item belongs to exactly one process.
     """
 
     def __init__(
@@ -63,8 +64,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        batches = -(-self.length // self.batch_size)
-        return -(-batches // self.world_size)
+        return len(self._turns())
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = self._order()
@@ -72,9 +72,15 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
             order[start : start + self.batch_size]
             for start in range(0, self.length, self.batch_size)
         ]
-        rounds = len(self) * self.world_size
-        for number in range(self.rank, rounds, self.world_size):
+        for number in self._turns():
             yield [(self.epoch, int(index)) for index in batches[number % len(batches)]]
+
+    def _turns(self) -> range:
+        """Returns the numbers of this process's batches; those beyond the last start over."""
+        batches = -(-self.length // self.batch_size)
+        rounds = -(-batches // self.world_size)
+        end = rounds * self.world_size if self.shuffle else batches
+        return range(self.rank, end, self.world_size)
 
     def _order(self) -> NDArray[np.int64]:
         if not self.shuffle:

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -251,6 +252,8 @@ def open_data(config: Config) -> TaskData:
     extra = validate_options(
         adapter.records, extra, f"section `data.source_options` of {options['source']}", ["root"]
     )
+    if options["on_bad"] == "quarantine" and "check_files" in signature(adapter.records).parameters:
+        extra["check_files"] = False  # a missing file is then a case to leave out, not the end
     records = tuple(adapter.records(root, **extra))
     if not records:
         raise DataError(

@@ -1,0 +1,217 @@
+"""A folder of DICOM files -> a Stack.
+
+Whatever cannot be placed for certain is refused with a reason code and the files named: mixed or
+missing slices must never become a plausible volume.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medvid.contract import DataError, GeometryError, Stack
+from medvid.io.dicom_headers import SliceHeader, read_header
+from medvid.io.dicom_pixels import choose_dtype, describe_pixels, read_slices
+from medvid.io.dicom_series import Refusal, Series, group_series, name_files
+from medvid.io.geometry import PlaneOrAuto
+
+SIDECARS = frozenset(
+    ".csv .tsv .json .txt .md .rst .yaml .yml .toml .py .ipynb .sh .bat .xml .html .htm .css .js "
+    ".pdf .doc .docx .xls .xlsx .bval .bvec .log .ini .cfg .sha256 .md5 .lock .ckpt .pt .zip .rst "
+    ".db .exe .dll .inf .ico".split()
+)
+"""Files that lie beside scans and are none, by their extension."""
+
+SIDECAR_NAMES = frozenset({"license", "readme", "dicomdir", "lockfile", "version", "thumbs.db"})
+
+
+def is_sidecar(path: Path) -> bool:
+    """Whether a file is clearly no scan: a table, a text, a DICOMDIR, a hidden file."""
+    name = path.name.lower()
+    return name in SIDECAR_NAMES or name.startswith(".") or path.suffix.lower() in SIDECARS
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Returns every file below a folder, sorted; linked folders are not followed."""
+    found = []
+    for root, _, names in os.walk(folder):
+        found.extend(Path(root) / name for name in names)
+    return sorted(found)
+
+
+def read_headers(files: Sequence[Path]) -> tuple[list[SliceHeader], list[DataError]]:
+    """Returns the headers of the DICOM files, and an error for each that is none."""
+    headers, errors = [], []
+    for file in files:
+        try:
+            headers.append(read_header(file))
+        except DataError as error:
+            errors.append(error)
+    return headers, errors
+
+
+def open_dicom(
+    folder: Path,
+    *,
+    series: str | None = None,
+    plane: PlaneOrAuto = "auto",
+    modality: str | None = None,
+) -> Stack:
+    """Opens the series of a folder, subfolders included.
+
+    Args:
+        folder: with the files of one series, or of several.
+        series: the token of the wanted one, as `medvid scan` prints it.
+        plane: `auto` makes the series' own slices the frames; another one cuts them across, and
+            then every read decodes the whole series.
+        modality: only series of this modality are considered.
+
+    Raises:
+        DataError: when no file is DICOM, or the series cannot be decoded.
+        GeometryError: when there are several series, or the slices are not one regular stack.
+    """
+    files = [file for file in list_files(folder) if not is_sidecar(file)]
+    headers, errors = read_headers(files)
+    if not headers:
+        raise _nothing_readable(folder, errors)
+    chosen = _choose(folder, group_series(headers), series, modality)
+    beside = [Path(error.files[0]) for error in errors]
+    return stack_from_series(chosen, plane=plane, beside=beside)
+
+
+def stack_from_series(
+    series: Series, *, plane: PlaneOrAuto = "auto", beside: Sequence[Path] = ()
+) -> Stack:
+    """Makes the Stack of a regular series.
+
+    Args:
+        series: from `group_series`.
+        plane: see `open_dicom`.
+        beside: files of the folder that could not be read, for a note.
+    """
+    orientation = series.orient(plane)
+    dtype = choose_dtype(series.slices)
+    across = orientation.order[0] != 0
+    slices = series.slices[::-1] if orientation.flips[0] and not across else series.slices
+
+    def read_frames(frames: Sequence[int]) -> NDArray[Any]:
+        if across:
+            volume = orientation.apply(read_slices(series.slices, dtype))
+            return np.ascontiguousarray(volume[list(frames)])[None]
+        if not frames:
+            return np.empty((1, 0, *orientation.shape[1:]), dtype=dtype)
+        _, *order = orientation.order
+        _, *flips = orientation.flips
+        steps = tuple(slice(None, None, -1 if flip else None) for flip in flips)
+        decoded = read_slices([slices[frame] for frame in frames], dtype)
+        return np.ascontiguousarray(decoded.transpose(0, *order)[:, *steps])[None]
+
+    positions = orientation.positions
+    if not across:
+        corners = np.array([header.position for header in slices])
+        positions = corners @ orientation.normal
+    notes = [*series.notes, *describe_pixels(series.first), *orientation.describe()]
+    if beside:
+        notes.append(f"{len(beside)} unreadable files were left out ({name_files(beside)}).")
+    return Stack(
+        num_frames=orientation.shape[0],
+        height=orientation.shape[1],
+        width=orientation.shape[2],
+        channels=1,
+        dtype=dtype,
+        spacing=orientation.spacing,
+        positions=positions,
+        unit="mm",
+        modality=series.first.modality,
+        read_frames=read_frames,
+        affine=orientation.affine,
+        notes=tuple(notes),
+    )
+
+
+def _nothing_readable(folder: Path, errors: Sequence[DataError]) -> DataError:
+    if errors:
+        return DataError(
+            f"{folder} holds no readable DICOM file. The first of {len(errors)}: "
+            f"{errors[0].message}",
+            code=errors[0].code,
+            files=[file for error in errors for file in error.files],
+        )
+    return DataError(
+        f"{folder} is empty: it holds no scan and no video. Give the folder of a DICOM series, a "
+        "folder of frames, or a volume or video file.",
+        code="empty_folder",
+        files=[folder],
+    )
+
+
+def _choose(
+    folder: Path,
+    found: Sequence[Series | Refusal],
+    token: str | None,
+    modality: str | None,
+) -> Series:
+    wanted = [
+        one
+        for one in found
+        if (token is None or one.first.token == token)
+        and (modality is None or one.first.modality.lower() == modality.lower())
+    ]
+    stacks = [one for one in wanted if isinstance(one, Series)]
+    refusals = [one for one in wanted if isinstance(one, Refusal)]
+    if not wanted:
+        asked = f"series {token}" if token is not None else f"series of modality {modality}"
+        raise DataError(
+            f"{folder} holds no {asked}. There are: {_list(found)}.",
+            code="unknown_series",
+            files=[folder],
+        )
+    # A refused stack beside a good one is a second candidate, unless it never was a stack.
+    rivals = [one for one in refusals if one.code not in _NO_RIVALS]
+    if len(stacks) + len(rivals) > 1 and token is None:
+        raise GeometryError(
+            f"{folder} holds several series. Choose one with `series=`: {_list(wanted)}.",
+            code="several_series",
+            files=[folder],
+        )
+    if len(stacks) == 1 and not rivals:
+        left = [
+            f"{len(one.images)} images were left out: {one.reason}"
+            for one in refusals
+            if one.first.uid == stacks[0].first.uid or token is None
+        ]
+        return Series(stacks[0].slices, stacks[0].affine, (*stacks[0].notes, *left))
+    worst = (rivals or refusals)[0]
+    raise GeometryError(
+        f"{folder}: {worst.reason}", code=worst.code, files=[*worst.files] or [folder]
+    )
+
+
+_NO_RIVALS = frozenset(
+    {
+        "single_image",
+        "localizer",
+        "color",
+        "secondary_capture",
+        "segmentation",
+        "radiotherapy",
+        "report",
+        "presentation_state",
+        "directory",
+    }
+)
+
+
+def _list(found: Sequence[Series | Refusal]) -> str:
+    return "; ".join(
+        f"{one.first.token} ({one.first.modality}, "
+        + (
+            f"{len(one.slices)} slices)"
+            if isinstance(one, Series)
+            else f"{len(one.images)} images, refused: {one.code})"
+        )
+        for one in found
+    )

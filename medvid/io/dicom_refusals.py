@@ -1,0 +1,164 @@
+"""Why a single DICOM file cannot be a slice of a stack, each reason with a code and a sentence."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from pydicom.pixels import get_decoder
+
+from medvid.io.dicom_headers import NO_PIXELS, UNCOMPRESSED, SliceHeader
+
+OTHER_OBJECTS: Mapping[str, tuple[str, str]] = {
+    "1.2.840.10008.5.1.4.1.1.66.4": ("segmentation", "a segmentation"),
+    "1.2.840.10008.5.1.4.1.1.66": ("segmentation", "a registration or segmentation"),
+    "1.2.840.10008.5.1.4.1.1.481": ("radiotherapy", "a radiotherapy object"),
+    "1.2.840.10008.5.1.4.1.1.88": ("report", "a structured report"),
+    "1.2.840.10008.5.1.4.1.1.104": ("report", "an encapsulated document"),
+    "1.2.840.10008.5.1.4.1.1.11": ("presentation_state", "a presentation state"),
+    "1.2.840.10008.1.3.10": ("directory", "a DICOMDIR"),
+}
+"""Beginnings of SOP class UIDs of what holds no acquired slices."""
+
+ENHANCED = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.2.1",
+        "1.2.840.10008.5.1.4.1.1.2.2",
+        "1.2.840.10008.5.1.4.1.1.4.1",
+        "1.2.840.10008.5.1.4.1.1.4.3",
+        "1.2.840.10008.5.1.4.1.1.4.4",
+        "1.2.840.10008.5.1.4.1.1.128.1",
+        "1.2.840.10008.5.1.4.1.1.130",
+    }
+)
+"""Enhanced and legacy-converted CT, MR and PET: geometry lies in per-frame groups."""
+
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+FOREIGN = frozenset(
+    {
+        "segmentation",
+        "radiotherapy",
+        "report",
+        "presentation_state",
+        "directory",
+        "localizer",
+        "multi_frame",
+        "color",
+        "secondary_capture",
+        "mosaic",
+    }
+)
+"""What may lie in a series' folder, even under its UID, without being one of its slices. Every
+other refusal means that a slice of the series is broken, and then the series is refused."""
+
+PLUGINS: Mapping[str, str] = {
+    "1.2.840.10008.1.2.4.50": "pylibjpeg-libjpeg",
+    "1.2.840.10008.1.2.4.51": "pylibjpeg-libjpeg",
+    "1.2.840.10008.1.2.4.57": "pylibjpeg-libjpeg",
+    "1.2.840.10008.1.2.4.70": "pylibjpeg-libjpeg",
+    "1.2.840.10008.1.2.4.80": "pylibjpeg-libjpeg",
+    "1.2.840.10008.1.2.4.81": "pylibjpeg-libjpeg",
+    "1.2.840.10008.1.2.4.90": "pylibjpeg-openjpeg",
+    "1.2.840.10008.1.2.4.91": "pylibjpeg-openjpeg",
+}
+
+ORTHOGONAL_TOLERANCE = 1e-2
+"""Of the row and column directions' lengths and scalar product. Directions written with two
+decimals are off by up to 0.005 each."""
+
+
+def refuse_image(header: SliceHeader) -> tuple[str, str] | None:
+    """Returns reason code and sentence for an image that is no slice, None for one that is."""
+    for beginning, (code, what) in OTHER_OBJECTS.items():
+        if header.sop_class == beginning or header.sop_class.startswith(f"{beginning}."):
+            return code, f"is {what}, not an image series."
+    if header.sop_class in ENHANCED or header.frames > 1:
+        return (
+            "multi_frame",
+            "is an enhanced multi-frame object, which this version does not read. Convert it to "
+            "NIfTI (dcm2niix) or to classic single-frame DICOM.",
+        )
+    if header.offset == NO_PIXELS or 0 in header.shape:
+        return "no_pixel_data", "has no pixel data (a report, or a header alone)."
+    if header.samples != 1 or header.photometric in ("RGB", "PALETTE COLOR"):
+        return "color", "is a colour image (a screenshot or a report page), not a slice."
+    if any("LOCALIZER" in word.upper() for word in header.image_type):
+        return "localizer", "is a localizer (scout): a planning image, not a slice."
+    if any("MOSAIC" in word.upper() for word in header.image_type):
+        return "mosaic", "is a mosaic of several slices in one image. Convert it with dcm2niix."
+    return _refuse_place(header) or _refuse_pixels(header)
+
+
+def _refuse_place(header: SliceHeader) -> tuple[str, str] | None:
+    absent = [
+        name
+        for name, value in (
+            ("ImagePositionPatient", header.position),
+            ("ImageOrientationPatient", header.orientation),
+            ("PixelSpacing", header.pixel_spacing),
+        )
+        if value is None
+    ]
+    if absent and header.sop_class.startswith(SECONDARY_CAPTURE):
+        return "secondary_capture", "is a secondary capture (a screenshot) without a position."
+    if header.position is None or header.orientation is None or header.pixel_spacing is None:
+        return (
+            "no_position",
+            f"has no usable {absent[0]}, so its place in the patient is unknown.",
+        )
+    numbers = np.array([*header.position, *header.orientation, *header.pixel_spacing])
+    row, column = np.array(header.orientation[:3]), np.array(header.orientation[3:])
+    lengths = (float(row @ row), float(column @ column))
+    straight = abs(float(row @ column)) <= ORTHOGONAL_TOLERANCE and all(
+        abs(length - 1) <= ORTHOGONAL_TOLERANCE for length in lengths
+    )
+    if not np.isfinite(numbers).all() or not straight or min(header.pixel_spacing) <= 0:
+        return (
+            "orientation_invalid",
+            "has rows and columns that are no perpendicular directions, or a pixel without size.",
+        )
+    return None
+
+
+def _refuse_pixels(header: SliceHeader) -> tuple[str, str] | None:
+    if header.has_table:
+        return "modality_lut", "maps its values by a lookup table, which this version cannot apply."
+    allocated, stored = header.bits
+    if allocated not in (8, 16) or not 1 <= stored <= allocated:
+        return "bits", f"has {stored} of {allocated} bits a pixel; 8 and 16 can be read."
+    if not np.isfinite([header.slope, header.intercept]).all() or header.slope == 0:
+        return "rescale_invalid", "has a rescale slope of zero, or one that is not a number."
+    if header.offset >= 0:
+        wanted = header.shape[0] * header.shape[1] * allocated // 8
+        there = min(header.length, _size(header.path) - header.offset)
+        if there < wanted:
+            return "truncated", f"is cut off: {max(there, 0)} of {wanted} bytes of pixels are there."
+    return refuse_syntax(header.syntax)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+@lru_cache(maxsize=64)
+def refuse_syntax(syntax: str) -> tuple[str, str] | None:
+    """Returns reason code and sentence when this computer cannot decode a transfer syntax."""
+    if syntax in UNCOMPRESSED or not syntax:
+        return None
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        return (
+            "syntax_unsupported",
+            f"is compressed by a method that no decoder knows (transfer syntax {syntax}). Export "
+            "it uncompressed.",
+        )
+    if decoder.is_available:
+        return None
+    plugin = PLUGINS.get(syntax, "pylibjpeg")
+    return (
+        "codec_missing",
+        f"is compressed ({decoder.UID.name}), and its decoder is not installed. Run "
+        f'`pip install "medvid[codecs]"` (or `pip install {plugin}`).',
+    )

@@ -1,0 +1,81 @@
+"""Kernels and strides for scans whose slices lie further apart than their pixels.
+
+A kernel of 3 over 5 mm slices and 0.5 mm pixels mixes 15 mm through-plane with 1.5 mm in-plane,
+and halving both axes keeps it so through the whole network. The remedy is nnU-Net's rule: leave
+the coarse axis alone until pooling has made the others as coarse.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medvid.layers.clips import Size
+
+COARSE = 2.0
+"""An axis waits while its spacing is more than this times the finest (nnU-Net's rule)."""
+
+KEPT = 2
+"""Halving stops before an axis has fewer positions than this, so that pooling at the end, and not
+a stride on the way, decides what the last two have to say."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of a network may do along (T, H, W).
+
+    Args:
+        open: whether a kernel may be longer than 1 along the axis.
+        stride: what the stage's pooling or strided convolution divides the axis by.
+    """
+
+    open: tuple[bool, bool, bool]
+    stride: Size
+
+    def kernel(self, wanted: Size) -> Size:
+        """Returns `wanted` with 1 along the axes that wait."""
+        t, h, w = (k if free else 1 for k, free in zip(wanted, self.open, strict=True))
+        return t, h, w
+
+
+def plan_stages(
+    strides: Sequence[Size],
+    *,
+    spacing: tuple[float, float, float] | None,
+    clip_size: Size | None,
+) -> list[Stage]:
+    """Adapts a paper's strides to the voxels and the size of a clip.
+
+    Args:
+        strides: the paper's, one a stage.
+        spacing: of (T, H, W) in mm; None for videos and where it is unknown: all axes count alike.
+        clip_size: (T, H, W) of a clip; None does not limit the strides.
+
+    Returns:
+        One stage for each of `strides`; sizes are those of ceil-mode pooling.
+    """
+    distance: Sequence[float] = spacing or (1.0, 1.0, 1.0)
+    size: Sequence[float] = clip_size or (math.inf,) * 3
+    stages = []
+    for wanted in strides:
+        finest = min(distance)
+        t, h, w = (d <= COARSE * finest for d in distance)
+        stride = [
+            step if free and math.isinf(n) or free and _halve(n, step) >= KEPT else 1
+            for step, free, n in zip(wanted, (t, h, w), size, strict=True)
+        ]
+        stages.append(Stage(open=(t, h, w), stride=(stride[0], stride[1], stride[2])))
+        distance = [d * step for d, step in zip(distance, stride, strict=True)]
+        size = [n if math.isinf(n) else _halve(n, s) for n, s in zip(size, stride, strict=True)]
+    return stages
+
+
+def shrink_size(size: Size, strides: Sequence[Size]) -> Size:
+    """Returns what ceil-mode pooling by `strides` leaves of (T, H, W)."""
+    t, h, w = size
+    for step_t, step_h, step_w in strides:
+        t, h, w = math.ceil(t / step_t), math.ceil(h / step_h), math.ceil(w / step_w)
+    return t, h, w
+
+
+def _halve(n: float, step: int) -> int:
+    return math.ceil(n / step)

@@ -1,0 +1,91 @@
+"""What every model asks of the clips it is given, and the sentence it says when it gets others.
+
+A size that cannot work is a mistake of the config when it is known at construction
+(`ConfigError`), and of the data when it is met in a batch (`DataError`).
+"""
+
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+
+from medvid.contract import ConfigError, DataError
+
+Size = tuple[int, int, int]
+"""(T, H, W) in slices or frames, rows, columns."""
+
+
+def refuse_small_size(clip_size: Size | None, smallest: Size, model: str) -> None:
+    """Stops a model from being built for clips that it cannot take.
+
+    Raises:
+        ConfigError: when an axis of `clip_size` is shorter than that of `smallest`.
+    """
+    if clip_size is not None and any(
+        n < least for n, least in zip(clip_size, smallest, strict=True)
+    ):
+        raise ConfigError(_describe_small(clip_size, smallest, model), code="clip_too_small")
+
+
+def check_clips(
+    clips: Shaped[Tensor, "..."],
+    mask: Shaped[Tensor, "..."] | None,
+    *,
+    in_channels: int,
+    smallest: Size,
+    model: str,
+) -> Bool[Tensor, "batch t"] | None:
+    """Returns the mask, or None when no frame is padding, which is the quicker way through.
+
+    Args:
+        clips: what the model was given.
+        mask: False marks padding.
+        in_channels: what the model was built for.
+        smallest: (T, H, W) that the model needs at least.
+        model: its name in messages.
+
+    Shape:
+        clips: (B, C, T, H, W).
+        mask: (B, T) bool.
+
+    Raises:
+        DataError: for another number of axes or channels, a clip smaller than `smallest`, a mask
+            of another shape, or a clip that is nothing but padding.
+    """
+    if clips.ndim != 5:
+        raise DataError(
+            f"{model} takes clips (B, C, T, H, W), and was given {clips.ndim} axes: "
+            f"{tuple(clips.shape)}.",
+            code="clip_axes",
+        )
+    batch, channels, t, h, w = clips.shape
+    if channels != in_channels:
+        raise DataError(
+            f"{model} was built for {in_channels} channel(s), and was given clips with {channels}. "
+            "Set `in_channels`, or the transforms that make channels.",
+            code="clip_channels",
+        )
+    if any(n < least for n, least in zip((t, h, w), smallest, strict=True)):
+        raise DataError(_describe_small((t, h, w), smallest, model), code="clip_too_small")
+    if mask is None:
+        return None
+    if mask.shape != (batch, t):
+        raise DataError(
+            f"The mask of {batch} clips of {t} frames must be ({batch}, {t}); it is "
+            f"{tuple(mask.shape)}.",
+            code="mask_shape",
+        )
+    if bool(mask.all()):
+        return None
+    if not bool(mask.any(dim=1).all()):
+        raise DataError(
+            f"A clip given to {model} is nothing but padding; it has no frame to look at.",
+            code="empty_clip",
+        )
+    return mask
+
+
+def _describe_small(size: Size, smallest: Size, model: str) -> str:
+    return (
+        f"{model} needs clips of at least {' x '.join(map(str, smallest))} (frames x rows x "
+        f"columns), and was given {' x '.join(map(str, size))}. Take larger crops or more frames, "
+        "resize, or choose another model; `medvid models` lists the smallest clip of each."
+    )

@@ -1,0 +1,269 @@
+"""Trains one fold, from scratch or from where it was interrupted."""
+
+import inspect
+import math
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, cast, runtime_checkable
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from pydantic import Field
+from rich.console import Console
+from torch import nn
+
+from medvid.build import Spec, validate_options
+from medvid.contract import ConfigError, DataError, MedvidError
+from medvid.train.checkpoint import load_checkpoint, load_weights
+from medvid.train.distributed import Place, find_place, refuse_unsharded, shard_loader
+from medvid.train.history import EpochRow, Monitor, find_best, has_stalled, write_history
+from medvid.train.keeper import FoldKeeper, Loader
+from medvid.train.losses import Counts, build_loss
+from medvid.train.module import ClipClassifier
+from medvid.train.optim import build_optimizer, build_schedule
+from medvid.train.predict import Precision
+from medvid.train.progress import ProgressReporter, quiet_lightning
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class TrainingInterrupted(MedvidError):
+    """Somebody pressed Ctrl+C; last.ckpt is whole and the training can be continued."""
+
+    exit_code = 130
+
+
+@runtime_checkable
+class BatchLoader(Protocol):
+    """A torch DataLoader, or anything else with a length that yields batches."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How the training of a fold ended.
+
+    Args:
+        best_epoch: the epoch of best.ckpt, counted from 1.
+        best_value: its monitored value; NaN without validation.
+        epochs: epochs trained in all.
+        seconds: wall time of all epochs, also of those before an interruption.
+        folder: holds last.ckpt, best.ckpt and history.csv.
+    """
+
+    best_epoch: int
+    best_value: float
+    epochs: int
+    seconds: float
+    folder: Path
+
+
+GIVEN = (
+    "model",
+    "train_loader",
+    "val_loader",
+    "folder",
+    "classes",
+    "multilabel",
+    "class_counts",
+    "meta",
+    "seed",
+    "resume",
+    "console",
+    "title",
+)
+"""What the program gives to `fit_fold`; all its other arguments are the config's `train`."""
+
+
+def validate_train_options(
+    options: Mapping[str, Any], *, num_classes: int, multilabel: bool
+) -> dict[str, Any]:
+    """Returns the section `train` of a config as keyword arguments of `fit_fold`.
+
+    Loss, optimizer and schedule are built once on the side, so that a wrong option in them is
+    told now and not after the data were prepared.
+
+    Raises:
+        ConfigError: for an unknown option, or a value that cannot be meant.
+    """
+    checked = validate_options(fit_fold, options, "section `train`", GIVEN)
+    settings = {
+        name: checked.get(name, parameter.default)
+        for name, parameter in inspect.signature(fit_fold).parameters.items()
+        if name not in GIVEN
+    }
+    counts: Counts = [(1, 1)] * num_classes if multilabel else [1] * num_classes
+    build_loss(
+        settings["loss"], num_classes=num_classes, multilabel=multilabel, class_counts=counts
+    )
+    optimizer = build_optimizer(settings["optimizer"], nn.Linear(1, 1))
+    build_schedule(settings["schedule"], optimizer, steps_per_epoch=1, total_steps=1)
+    return checked
+
+
+def fit_fold(
+    model: nn.Module,
+    train_loader: BatchLoader,
+    val_loader: BatchLoader | None,
+    folder: Path,
+    *,
+    classes: Sequence[str],
+    multilabel: bool,
+    class_counts: Counts | None = None,
+    meta: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    console: Console | None = None,
+    title: str = "",
+    loss: Spec | None = None,
+    optimizer: Spec = "adamw",
+    schedule: Spec = "cosine",
+    epochs: AtLeastOne = 30,
+    max_steps: AtLeastOne | None = None,
+    precision: Precision = "32",
+    accumulate: AtLeastOne = 1,
+    clip_gradient: Positive | None = None,
+    monitor: Monitor = "val_auc",
+    select: Literal["best", "last"] = "best",
+    early_stopping_patience: AtLeastOne | None = None,
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto",
+    strategy: Literal["ddp", "ddp_find_unused_parameters_true"] = "ddp",
+    deterministic: bool = False,
+    tensorboard: bool = False,
+    log_every: AtLeastOne = 20,
+) -> FitResult:
+    """Trains a model on one fold and keeps last.ckpt, best.ckpt and history.csv in `folder`.
+
+    The model ends with the weights of its last epoch; the selected ones are in best.ckpt.
+    On the same device a training that is killed at any moment and resumed ends with the same
+    history (but for times) and the same weights as one that never stopped.
+
+    Args:
+        model: a `VideoModel`, on the CPU.
+        train_loader: batches for training.
+        val_loader: batches for validation after every epoch; None goes without.
+        folder: of this fold; made if need be.
+        classes: names, in the order of the logits.
+        multilabel: several findings an item instead of one class.
+        class_counts: of the training cases, see `count_classes`; for balanced weights.
+        meta: plain values that checkpoints carry (model, transforms, window, spacing, ...).
+        seed: of dropout and the like; with the epoch it keys all random numbers.
+        resume: go on from last.ckpt where there is one.
+        console: where progress goes; None is silent.
+        title: before every line of progress, such as `fold 1/5`.
+        loss: name and options; None is cross_entropy, or bce for several findings.
+        optimizer: name and options.
+        schedule: of the learning rate, name and options.
+        epochs: at most so many.
+        max_steps: at most so many optimizer steps.
+        precision: of the arithmetic; `bf16-mixed` is about twice as fast on recent GPUs.
+        accumulate: batches before an optimizer step, to train as with larger batches.
+        clip_gradient: largest norm of the gradient.
+        monitor: the validation number that chooses the best epoch.
+        select: whether best.ckpt holds the best epoch or the last one.
+        early_stopping_patience: stop after so many epochs without a better one.
+        accelerator: what to compute on.
+        strategy: how several processes work together; the second for models that leave
+            parameters out of some steps.
+        deterministic: take only GPU kernels that repeat exactly, where there are such; slower.
+        tensorboard: also log to folder/tensorboard. Its file names hold the computer's name.
+        log_every: steps between two points in TensorBoard.
+
+    Raises:
+        ConfigError: for options that contradict each other.
+        DataError: when the loss is no number, no best epoch can be told, last.ckpt is of another
+            model, or a file cannot be written.
+        TrainingInterrupted: on Ctrl+C.
+    """
+    _check_selection(val_loader, select, early_stopping_patience)
+    if len(train_loader) == 0:
+        raise DataError("There is no training batch: fewer cases than a batch holds.", code="empty")
+    folder.mkdir(parents=True, exist_ok=True)
+    model.train()
+    history = _resume_history(model, folder, resume)
+    place = find_place()
+    refuse_unsharded(train_loader, place)
+    val_sharded = val_loader is not None and shard_loader(val_loader, place)
+    try:
+        steps_per_epoch = math.ceil(len(train_loader) / accumulate)
+        total_steps = min(epochs * steps_per_epoch, max_steps or math.inf)
+        module = ClipClassifier(
+            model,
+            build_loss(
+                loss,
+                num_classes=len(classes),
+                multilabel=multilabel,
+                class_counts=class_counts,
+            ),
+            multilabel=multilabel,
+            optimizer=optimizer,
+            schedule=schedule,
+            steps_per_epoch=steps_per_epoch,
+            total_steps=int(total_steps),
+        )
+        batches = Loader(train_loader)
+        keeper = FoldKeeper(
+            folder,
+            train_loader=batches,
+            val_loader=val_loader,
+            val_sharded=val_sharded,
+            classes=classes,
+            multilabel=multilabel,
+            meta=dict(meta or {}) | {"classes": list(classes), "multilabel": multilabel},
+            history=history,
+            monitor=monitor,
+            select=select,
+            patience=early_stopping_patience,
+            max_steps=max_steps,
+            precision=precision,
+            log_every=log_every,
+            seed=seed,
+            reporter=ProgressReporter(console if place.rank == 0 else None, title, epochs),
+        )
+        finished = bool(history) and (
+            len(history) >= epochs
+            or history[-1].step >= (max_steps or math.inf)
+            or has_stalled(history, monitor, early_stopping_patience)
+        )
+        if finished:
+            write_history(folder / "history.csv", history)
+        else:
+            with quiet_lightning():
+                trainer = L.Trainer(
+                    callbacks=[keeper],
+                    logger=_build_logger(folder) if tensorboard else False,
+                    max_epochs=epochs,
+                    accumulate_grad_batches=accumulate,
+                    gradient_clip_val=clip_gradient,
+                    precision=_lightning_precision(precision),
+                    deterministic="warn" if deterministic else None,
+                    default_root_dir=folder,
+                    log_every_n_steps=log_every,
+                    **_place_options(place, accelerator, strategy),
+                    **NOT_LIGHTNINGS,
+                )
+                _run(trainer, module, keeper, batches, folder / "last.ckpt" if history else None)
+    finally:
+        for loader in (train_loader, val_loader):
+            if loader is not None and place.world_size > 1:
+                shard_loader(loader, Place())
+    return _summarize(history, monitor, select, folder)
+
+
+NOT_LIGHTNINGS: dict[str, Any] = {
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,
+}
+"""What medvid does itself."""

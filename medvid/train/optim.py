@@ -1,0 +1,264 @@
+"""Optimizers, and learning-rate schedules as a factor for every step.
+
+A schedule is a function of the optimizer step alone. That makes it a one-line test, and a training
+that is continued after a kill has the same learning rate as one that never stopped.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from medvid.build import Spec, build
+from medvid.contract import ConfigError
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Factor = Callable[[int], float]
+
+
+def sgd(
+    model: nn.Module,
+    *,
+    lr: Positive = 0.01,
+    momentum: NotNegative = 0.9,
+    nesterov: bool = False,
+    weight_decay: NotNegative = 5e-4,
+    decay_norm_and_bias: bool = False,
+) -> torch.optim.Optimizer:
+    """Builds stochastic gradient descent with momentum, as the video papers train.
+
+    Args:
+        model: its parameters.
+        lr: learning rate; 0.01 for batches of about 32 from scratch.
+        momentum: 0.9 in nearly all video papers.
+        nesterov: look ahead along the momentum.
+        weight_decay: 5e-4, as C3D and most video papers.
+        decay_norm_and_bias: also decay biases and the parameters of norms.
+    """
+    groups = split_parameters(model, weight_decay, decay_norm_and_bias)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0)
+
+
+def adamw(
+    model: nn.Module,
+    *,
+    lr: Positive = 1e-3,
+    weight_decay: NotNegative = 0.01,
+    beta1: Share = 0.9,
+    beta2: Share = 0.999,
+    decay_norm_and_bias: bool = False,
+) -> torch.optim.Optimizer:
+    """Builds AdamW: weight decay apart from the gradient.
+
+    Args:
+        model: its parameters.
+        lr: learning rate; 1e-3 is torch's default.
+        weight_decay: 0.01 is the paper's and torch's default.
+        beta1: memory of the gradient.
+        beta2: memory of its square.
+        decay_norm_and_bias: also decay biases and the parameters of norms.
+
+    References:
+        Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019.
+    """
+    groups = split_parameters(model, weight_decay, decay_norm_and_bias)
+    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2))
+
+
+def adam(
+    model: nn.Module,
+    *,
+    lr: Positive = 1e-3,
+    weight_decay: NotNegative = 0.0,
+    beta1: Share = 0.9,
+    beta2: Share = 0.999,
+    decay_norm_and_bias: bool = False,
+) -> torch.optim.Optimizer:
+    """Builds Adam, for repeating older results; `adamw` is the better choice with weight decay.
+
+    Args:
+        model: its parameters.
+        lr: learning rate; 1e-3 is the paper's.
+        weight_decay: added to the gradient.
+        beta1: memory of the gradient.
+        beta2: memory of its square.
+        decay_norm_and_bias: also decay biases and the parameters of norms.
+
+    References:
+        Kingma and Ba, Adam: A Method for Stochastic Optimization, ICLR 2015.
+    """
+    groups = split_parameters(model, weight_decay, decay_norm_and_bias)
+    return torch.optim.Adam(groups, lr=lr, betas=(beta1, beta2))
+
+
+def constant(
+    *, steps_per_epoch: int, total_steps: int, warmup_epochs: NotNegative = 0.0
+) -> Factor:
+    """Keeps the learning rate.
+
+    Args:
+        steps_per_epoch: given by the training.
+        total_steps: given by the training.
+        warmup_epochs: rise in a straight line before.
+    """
+    del total_steps
+    warmup = warmup_epochs * steps_per_epoch
+    return lambda step: _warm_up(step, warmup)
+
+
+def cosine(
+    *,
+    steps_per_epoch: int,
+    total_steps: int,
+    warmup_epochs: NotNegative = 0.0,
+    final: Share = 0.0,
+) -> Factor:
+    """Lets the learning rate fall along half a cosine, step by step, until the last one.
+
+    Args:
+        steps_per_epoch: given by the training.
+        total_steps: given by the training.
+        warmup_epochs: rise in a straight line before.
+        final: where it ends, as a share of the learning rate.
+
+    References:
+        Loshchilov and Hutter, SGDR, ICLR 2017, equation 5, without restarts.
+    """
+    warmup = min(warmup_epochs * steps_per_epoch, total_steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return _warm_up(step, warmup)
+        return _half_cosine(1.0, final, (step - warmup) / max(total_steps - warmup, 1))
+
+    return factor
+
+
+def step(
+    *,
+    steps_per_epoch: int,
+    total_steps: int,
+    every: Annotated[int, Field(gt=0)] | None = None,
+    milestones: list[int] | None = None,
+    factor: Positive = 0.1,
+    warmup_epochs: NotNegative = 0.0,
+) -> Factor:
+    """Multiplies the learning rate by `factor` at the end of some epochs.
+
+    Args:
+        steps_per_epoch: given by the training.
+        total_steps: given by the training.
+        every: after every so many epochs; C3D divides by 10 every 4.
+        milestones: or after these numbers of epochs.
+        factor: 0.1 in nearly all video papers.
+        warmup_epochs: rise in a straight line before.
+
+    Raises:
+        ConfigError: unless exactly one of `every` and `milestones` is given.
+    """
+    del total_steps
+    if (every is None) == (milestones is None):
+        raise ConfigError(
+            "The schedule `step` needs either `every: 4` or `milestones: [10, 20]`, in epochs.",
+            code="step_schedule",
+        )
+    warmup = warmup_epochs * steps_per_epoch
+
+    def scale(at: int) -> float:
+        epoch = at // steps_per_epoch
+        falls = epoch // every if every else sum(epoch >= m for m in milestones or ())
+        return float(_warm_up(at, warmup) * factor**falls)
+
+    return scale
+
+
+def one_cycle(
+    *,
+    steps_per_epoch: int,
+    total_steps: int,
+    rise: Share = 0.3,
+    start: Share = 0.04,
+    final: Share = 4e-6,
+) -> Factor:
+    """Lets the learning rate rise to its full height and then fall far below the start.
+
+    Only the learning rate moves, not the momentum. The numbers are those of torch's OneCycleLR.
+
+    Args:
+        steps_per_epoch: given by the training.
+        total_steps: given by the training.
+        rise: share of all steps until the full learning rate.
+        start: where it begins, as a share of the learning rate (1 / 25).
+        final: where it ends, as a share of the learning rate (1 / 25 / 10,000).
+
+    References:
+        Smith and Topin, Super-Convergence, 2019, section 4.
+    """
+    del steps_per_epoch
+    top = rise * total_steps
+
+    def factor(at: int) -> float:
+        if at < top:
+            return _half_cosine(start, 1.0, at / top)
+        return _half_cosine(1.0, final, (at - top) / max(total_steps - top, 1))
+
+    return factor
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": sgd,
+    "adamw": adamw,
+    "adam": adam,
+}
+
+SCHEDULES: dict[str, Callable[..., Factor]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "step": step,
+    "one_cycle": one_cycle,
+}
+
+
+def build_optimizer(spec: Spec, model: nn.Module) -> torch.optim.Optimizer:
+    """Builds the optimizer that a config names, over the trainable parameters of `model`."""
+    return build(OPTIMIZERS, spec, "optimizer", model=model)
+
+
+def build_schedule(
+    spec: Spec, optimizer: torch.optim.Optimizer, *, steps_per_epoch: int, total_steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Builds the schedule that a config names; it is to be stepped after every optimizer step."""
+    factor = build(
+        SCHEDULES, spec, "schedule", steps_per_epoch=steps_per_epoch, total_steps=total_steps
+    )
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def split_parameters(
+    model: nn.Module, weight_decay: float, decay_norm_and_bias: bool
+) -> list[dict[str, Any]]:
+    """Returns parameter groups: those that decay, and the biases and norms that do not.
+
+    Biases and the scales of norms are the parameters with one axis or none. Pulling them to zero
+    does not make a network simpler (Loshchilov's argument is about weights), so they are left out.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if decay_norm_and_bias or weight_decay == 0:
+        return [{"params": trainable, "weight_decay": weight_decay}]
+    weights = [parameter for parameter in trainable if parameter.ndim > 1]
+    others = [parameter for parameter in trainable if parameter.ndim <= 1]
+    groups = [(weights, weight_decay), (others, 0.0)]
+    return [{"params": part, "weight_decay": decay} for part, decay in groups if part]
+
+
+def _warm_up(step: int, warmup: float) -> float:
+    return min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
+
+
+def _half_cosine(begin: float, end: float, progress: float) -> float:
+    return end + (begin - end) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
