@@ -78,9 +78,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(
-            f"There is no checkpoint {path}.", code="no_checkpoint", files=[path]
-        )
+        raise DataError(f"There is no checkpoint {path}.", code="no_checkpoint", files=[path])
     if not zipfile.is_zipfile(path):
         raise DataError(
             f"{path} is no checkpoint, or it was cut short: a checkpoint is a zip archive written "

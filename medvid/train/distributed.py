@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import torch.distributed
+from torch.distributed.rendezvous import rendezvous
 
 from medvid.contract import ConfigError
 
@@ -33,6 +33,7 @@ class Place:
 
     @property
     def machines(self) -> int:
+        """How many machines take part."""
         return self.world_size // self.local_world_size
 
 
@@ -52,7 +53,7 @@ def share_from_first(key: str, value: str) -> str:
     place = find_place()
     if place.world_size == 1:
         return value
-    store, _, _ = next(torch.distributed.rendezvous("env://"))
+    store, _, _ = next(rendezvous("env://"))
     store.set_timeout(PATIENCE)
     if place.rank == 0:
         store.set(f"medvid/{key}", value)

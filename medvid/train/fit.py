@@ -1,5 +1,6 @@
 """Trains one fold, from scratch or from where it was interrupted."""
 
+import contextlib
 import inspect
 import math
 import signal
@@ -7,12 +8,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, cast, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-import lightning as L
-import torch
+import lightning
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from pydantic import Field
 from rich.console import Console
 from torch import nn
@@ -32,8 +33,10 @@ from medvid.train.progress import ProgressReporter, quiet_lightning
 AtLeastOne = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
+INF = math.inf
 
-class TrainingInterrupted(MedvidError):
+
+class TrainingInterrupted(MedvidError):  # noqa: N818 -- nothing went wrong
     """Somebody pressed Ctrl+C; last.ckpt is whole and the training can be continued."""
 
     exit_code = 130
@@ -186,39 +189,36 @@ def fit_fold(
     """
     _check_selection(val_loader, select, early_stopping_patience)
     if len(train_loader) == 0:
-        raise DataError("There is no training batch: fewer cases than a batch holds.", code="empty")
+        raise DataError("There is no training batch: the fold has no case.", code="no_batch")
     folder.mkdir(parents=True, exist_ok=True)
-    model.train()
     history = _resume_history(model, folder, resume)
+    stalled = bool(history) and has_stalled(history, monitor, early_stopping_patience)
+    if history and (stalled or len(history) >= epochs or history[-1].step >= (max_steps or INF)):
+        write_history(folder / "history.csv", history)
+        return _summarize(history, monitor, select, folder)
     place = find_place()
-    refuse_unsharded(train_loader, place)
-    val_sharded = val_loader is not None and shard_loader(val_loader, place)
-    try:
+    criterion = build_loss(
+        loss, num_classes=len(classes), multilabel=multilabel, class_counts=class_counts
+    )
+    with _sharded(train_loader, val_loader, place) as val_sharded:
         steps_per_epoch = math.ceil(len(train_loader) / accumulate)
-        total_steps = min(epochs * steps_per_epoch, max_steps or math.inf)
         module = ClipClassifier(
-            model,
-            build_loss(
-                loss,
-                num_classes=len(classes),
-                multilabel=multilabel,
-                class_counts=class_counts,
-            ),
+            model.train(),
+            criterion,
             multilabel=multilabel,
             optimizer=optimizer,
             schedule=schedule,
             steps_per_epoch=steps_per_epoch,
-            total_steps=int(total_steps),
+            total_steps=int(min(epochs * steps_per_epoch, max_steps or INF)),
         )
-        batches = Loader(train_loader)
         keeper = FoldKeeper(
             folder,
-            train_loader=batches,
+            train_loader=Loader(train_loader),
             val_loader=val_loader,
             val_sharded=val_sharded,
             classes=classes,
             multilabel=multilabel,
-            meta=dict(meta or {}) | {"classes": list(classes), "multilabel": multilabel},
+            meta={**(meta or {}), "classes": list(classes), "multilabel": multilabel},
             history=history,
             monitor=monitor,
             select=select,
@@ -229,41 +229,125 @@ def fit_fold(
             seed=seed,
             reporter=ProgressReporter(console if place.rank == 0 else None, title, epochs),
         )
-        finished = bool(history) and (
-            len(history) >= epochs
-            or history[-1].step >= (max_steps or math.inf)
-            or has_stalled(history, monitor, early_stopping_patience)
-        )
-        if finished:
-            write_history(folder / "history.csv", history)
-        else:
-            with quiet_lightning():
-                trainer = L.Trainer(
-                    callbacks=[keeper],
-                    logger=_build_logger(folder) if tensorboard else False,
-                    max_epochs=epochs,
-                    accumulate_grad_batches=accumulate,
-                    gradient_clip_val=clip_gradient,
-                    precision=_lightning_precision(precision),
-                    deterministic="warn" if deterministic else None,
-                    default_root_dir=folder,
-                    log_every_n_steps=log_every,
-                    **_place_options(place, accelerator, strategy),
-                    **NOT_LIGHTNINGS,
-                )
-                _run(trainer, module, keeper, batches, folder / "last.ckpt" if history else None)
-    finally:
-        for loader in (train_loader, val_loader):
-            if loader is not None and place.world_size > 1:
-                shard_loader(loader, Place())
+        trainer_options = {
+            "logger": TensorBoardLogger(folder, name="tensorboard", version="")
+            if tensorboard
+            else False,
+            "max_epochs": epochs,
+            "accumulate_grad_batches": accumulate,
+            "gradient_clip_val": clip_gradient,
+            "precision": "32-true" if precision == "32" else precision,
+            "deterministic": "warn" if deterministic else None,
+            **_place_options(place, accelerator, strategy),
+        }
+        _train(module, keeper, trainer_options)
     return _summarize(history, monitor, select, folder)
 
 
-NOT_LIGHTNINGS: dict[str, Any] = {
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,
-}
-"""What medvid does itself."""
+def _check_selection(val_loader: BatchLoader | None, select: str, patience: int | None) -> None:
+    if val_loader is None and (select == "best" or patience is not None):
+        raise ConfigError(
+            "There is no validation set, so there is no best epoch to select and none to stop "
+            "early at. Set train.select: last and no train.early_stopping_patience, or let the "
+            "splits have validation cases.",
+            code="no_validation",
+        )
+
+
+def _resume_history(model: nn.Module, folder: Path, resume: bool) -> list[EpochRow]:
+    """Returns the rows of last.ckpt, its weights put into the model; none where there is none."""
+    last = folder / "last.ckpt"
+    if not last.exists():
+        return []
+    if not resume:
+        raise ConfigError(
+            f"{folder} holds a training already. Go on with it with --resume, or train into "
+            "another folder; nothing is overwritten.",
+            code="fold_exists",
+            files=[last],
+        )
+    checkpoint = load_checkpoint(last)
+    load_weights(model, checkpoint, last)
+    return [EpochRow(**row) for row in checkpoint["history"]]
+
+
+@contextlib.contextmanager
+def _sharded(
+    train_loader: BatchLoader, val_loader: BatchLoader | None, place: Place
+) -> Iterator[bool]:
+    """Shares the batches out among the processes; afterwards everybody sees all again."""
+    try:
+        refuse_unsharded(train_loader, place)
+        yield val_loader is not None and shard_loader(val_loader, place)
+    finally:
+        if place.world_size > 1:
+            for loader in (train_loader, val_loader or ()):
+                shard_loader(loader, Place())
+
+
+def _place_options(place: Place, accelerator: str, strategy: str) -> dict[str, Any]:
+    """Returns the Trainer's arguments about processes; one device unless torchrun started us."""
+    if place.world_size == 1:
+        return {"accelerator": accelerator, "devices": 1, "plugins": [LightningEnvironment()]}
+    return {
+        "accelerator": accelerator,
+        "devices": place.local_world_size,
+        "num_nodes": place.machines,
+        "strategy": strategy,
+        "plugins": [TorchElasticEnvironment()],
+    }
+
+
+def _train(module: ClipClassifier, keeper: FoldKeeper, options: Mapping[str, Any]) -> None:
+    """Runs Lightning's loop; everything that it writes or prints by itself is switched off."""
+    with quiet_lightning(), _kept_interrupt_handler():
+        trainer = lightning.Trainer(
+            callbacks=[keeper],
+            default_root_dir=keeper.folder,
+            log_every_n_steps=keeper.log_every,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            **options,
+        )
+        last = keeper.folder / "last.ckpt" if keeper.history else None
+        try:
+            trainer.fit(module, keeper.train_loader, ckpt_path=last, weights_only=True)
+        except SystemExit:
+            # Lightning turns Ctrl+C into an exit of its own.
+            if not isinstance(keeper.exception, KeyboardInterrupt):
+                raise
+            raise TrainingInterrupted(
+                f"Interrupted after {len(keeper.history)} whole epochs. Nothing of them is lost: "
+                "go on with --resume.",
+                code="interrupted",
+            ) from None
+
+
+@contextlib.contextmanager
+def _kept_interrupt_handler() -> Iterator[None]:
+    """Gives Ctrl+C its meaning back; Lightning leaves it switched off after it was pressed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _summarize(
+    history: Sequence[EpochRow], monitor: Monitor, select: str, folder: Path
+) -> FitResult:
+    best = find_best(history, monitor)
+    selected = history[-1] if select == "last" or best is None else best
+    return FitResult(
+        best_epoch=selected.epoch,
+        best_value=float(getattr(selected, monitor)),
+        epochs=len(history),
+        seconds=sum(row.seconds for row in history),
+        folder=folder,
+    )

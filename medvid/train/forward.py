@@ -35,7 +35,7 @@ def gather_inputs(model: nn.Module, batch: Batch) -> tuple[list[Tensor], Tensor 
     """
     clips = count_clips(batch)
     segments = bool(getattr(model, "takes_segments", False))
-    names = cast(VideoModel, model).modalities
+    names = cast("VideoModel", model).modalities
     missing = [name for name in names if name not in batch]
     if missing:
         raise DataError(
@@ -115,7 +115,7 @@ def _find_frame_scorer(model: nn.Module) -> Callable[..., Tensor]:
             "sampler `centered`, which makes a clip for every frame.",
             code="no_frame_logits",
         )
-    return cast(Callable[..., Tensor], scorer)
+    return cast("Callable[..., Tensor]", scorer)
 
 
 def _fold_dense(label: Tensor, clips: int, multilabel: bool) -> Tensor:

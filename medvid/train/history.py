@@ -93,7 +93,9 @@ def judge_predictions(
     """Returns the validation numbers of a table of predictions; NaN where there is no answer."""
     chances = table[[f"prob_{name}" for name in classes]].to_numpy(dtype=float)
     if multilabel:
-        columns = [table[f"label_{name}"].to_numpy(dtype=float, na_value=np.nan) for name in classes]
+        columns = [
+            table[f"label_{name}"].to_numpy(dtype=float, na_value=np.nan) for name in classes
+        ]
         return _judge_findings(chances, np.stack(columns, axis=1))
     codes = np.array([classes.index(n) if isinstance(n, str) else -1 for n in table["label"]])
     return _judge_classes(chances[codes >= 0], codes[codes >= 0])

@@ -13,11 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import numpy as np
 import pandas as pd
 import torch
 import torch.distributed
+from lightning import Callback, LightningModule, Trainer
 
 from medvid.contract import DataError
 from medvid.train.checkpoint import describe_checkpoint, refuse_writing, save_weights
@@ -76,7 +76,7 @@ class Loader:
             start = time.perf_counter()
 
 
-class FoldKeeper(L.Callback):
+class FoldKeeper(Callback):
     """Validates after every epoch and keeps last.ckpt, best.ckpt and history.csv.
 
     Args:
@@ -140,7 +140,8 @@ class FoldKeeper(L.Callback):
         self._pending: list[tuple[list[str], torch.Tensor]] = []
         self._start = 0.0
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the random numbers of the epoch."""
         epoch = trainer.current_epoch
         self.train_loader.epoch = epoch
         seed_everything(self.seed, epoch, trainer.global_rank)
@@ -151,20 +152,22 @@ class FoldKeeper(L.Callback):
 
     def on_before_optimizer_step(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        trainer: Trainer,
+        pl_module: LightningModule,
         optimizer: torch.optim.Optimizer,
     ) -> None:
+        """Notes the learning rate of the step."""
         self._lr = float(optimizer.param_groups[0]["lr"])
 
     def on_train_batch_end(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        trainer: Trainer,
+        pl_module: LightningModule,
         outputs: Any,
         batch: Any,
         batch_idx: int,
     ) -> None:
+        """Looks at the loss; stops after the last wanted step."""
         self._pending.append((batch["case_id"], outputs["total"]))
         # Reading a loss waits for the GPU, so there it is done for many steps at once.
         if pl_module.device.type == "cpu" or len(self._pending) >= self.log_every:
@@ -175,7 +178,8 @@ class FoldKeeper(L.Callback):
         if self.max_steps is not None and trainer.global_step >= self.max_steps:
             trainer.should_stop = True
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validates, writes the files, decides whether to go on."""
         self._read_losses(trainer)
         training_seconds = time.perf_counter() - self._start
         sums = torch.tensor(self._sums, dtype=torch.float32, device=pl_module.device)
@@ -199,18 +203,26 @@ class FoldKeeper(L.Callback):
             trainer.should_stop = True
 
     def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        checkpoint: dict[str, Any],
     ) -> None:
+        """Adds the history and what the checkpoint says about itself."""
         checkpoint["medvid"] = describe_checkpoint(self.meta)
         checkpoint["history"] = [asdict(row) for row in self.history]
 
     def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        exception: BaseException,
     ) -> None:
+        """Remembers why the training ended."""
         self.exception = exception
         self.reporter.close()
 
-    def _read_losses(self, trainer: L.Trainer) -> None:
+    def _read_losses(self, trainer: Trainer) -> None:
         if not self._pending:
             return
         losses = torch.stack([loss for _, loss in self._pending]).double().tolist()
@@ -221,7 +233,7 @@ class FoldKeeper(L.Callback):
         self._pending.clear()
         self.reporter.advance(losses)
 
-    def _refuse_loss(self, trainer: L.Trainer, cases: list[str], loss: float) -> DataError:
+    def _refuse_loss(self, trainer: Trainer, cases: list[str], loss: float) -> DataError:
         shown = ", ".join(cases[:CASES_SHOWN]) + (", ..." if len(cases) > CASES_SHOWN else "")
         low = " and a precision other than 16-mixed" if self.precision == "16-mixed" else ""
         return DataError(
@@ -231,7 +243,7 @@ class FoldKeeper(L.Callback):
             code="loss_not_finite",
         )
 
-    def _validate(self, pl_module: L.LightningModule) -> dict[str, float]:
+    def _validate(self, pl_module: LightningModule) -> dict[str, float]:
         if self.val_loader is None:
             return dict.fromkeys(("val_loss", "val_auc", "val_accuracy"), float("nan"))
         table = self._predict(pl_module)
@@ -246,7 +258,7 @@ class FoldKeeper(L.Callback):
             )
         return {str(name): value for name, value in numbers.items()}
 
-    def _predict(self, pl_module: L.LightningModule) -> pd.DataFrame:
+    def _predict(self, pl_module: LightningModule) -> pd.DataFrame:
         model, device = pl_module.model, pl_module.device
         assert isinstance(model, torch.nn.Module)
         scores: dict[Key, Scores] = {}
@@ -257,7 +269,7 @@ class FoldKeeper(L.Callback):
             scores = _merge_shares(scores)
         return tabulate_scores(scores, self.classes, multilabel=self.multilabel)
 
-    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         best = find_best(self.history, self.monitor)
         model = pl_module.model
         assert isinstance(model, torch.nn.Module)

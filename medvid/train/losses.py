@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from medvid.build import Spec, build
 from medvid.contract import ConfigError, Label
@@ -60,9 +60,10 @@ class CrossEntropy(nn.Module):
         self.weights: Tensor
 
     def forward(self, logits: Float[Tensor, "... classes"], target: Int[Tensor, "..."]) -> Tensor:
+        """Returns the mean loss of the known targets."""
         flat = target.reshape(-1)
         weights = self.weights.to(logits.dtype)
-        losses = F.cross_entropy(
+        losses = functional.cross_entropy(
             logits.reshape(-1, logits.shape[-1]),
             flat,
             weight=weights,
@@ -104,8 +105,9 @@ class BinaryCrossEntropy(nn.Module):
     def forward(
         self, logits: Float[Tensor, "... classes"], target: Float[Tensor, "... classes"]
     ) -> Tensor:
+        """Returns the mean loss of the known targets."""
         known = ~target.isnan()
-        losses = F.binary_cross_entropy_with_logits(
+        losses = functional.binary_cross_entropy_with_logits(
             logits,
             target.nan_to_num().to(logits.dtype),
             pos_weight=self.pos_weight.to(logits.dtype),
@@ -152,6 +154,7 @@ class Focal(nn.Module):
         self.weights: Tensor
 
     def forward(self, logits: Float[Tensor, "... classes"], target: Int[Tensor, "..."]) -> Tensor:
+        """Returns the mean loss of the known targets."""
         flat = target.reshape(-1)
         known = flat != UNKNOWN
         chosen = flat.clamp_min(0)
@@ -187,11 +190,12 @@ class MultilabelFocal(nn.Module):
     def forward(
         self, logits: Float[Tensor, "... classes"], target: Float[Tensor, "... classes"]
     ) -> Tensor:
+        """Returns the mean loss of the known targets."""
         known = ~target.isnan()
         present = target.nan_to_num().to(logits.dtype)
         signed = logits * (2 * present - 1)
         fade = _fade(torch.sigmoid(-signed), self.gamma)
-        losses = -fade * F.logsigmoid(signed)
+        losses = -fade * functional.logsigmoid(signed)
         if self.alpha is not None:
             losses = losses * (self.alpha * present + (1 - self.alpha) * (1 - present))
         return _divide((losses * known).sum(), known.sum())
@@ -294,4 +298,3 @@ def _fade(wrong: Tensor, gamma: float) -> Tensor:
 def _divide(total: Tensor, count: Tensor) -> Tensor:
     """Returns the mean; 0, with a gradient of 0, when no target of the batch is known."""
     return total / torch.where(count > 0, count, torch.ones_like(count))
-

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import lightning as L
+import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from medvid.train.forward import compute_losses
 from medvid.train.optim import build_optimizer, build_schedule
 
 
-class ClipClassifier(L.LightningModule):
+class ClipClassifier(lightning.LightningModule):
     """Trains a model on clips.
 
     Args:
@@ -46,6 +46,7 @@ class ClipClassifier(L.LightningModule):
         self.total_steps = total_steps
 
     def forward(self, *inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the model's logits."""
         return self.model(*inputs, mask=mask)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
@@ -58,6 +59,7 @@ class ClipClassifier(L.LightningModule):
         }
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Builds the optimizer and its schedule, stepped after every optimizer step."""
         optimizer = build_optimizer(self.optimizer_spec, self.model)
         schedule = build_schedule(
             self.schedule_spec,

@@ -96,9 +96,7 @@ def adam(
     return torch.optim.Adam(groups, lr=lr, betas=(beta1, beta2))
 
 
-def constant(
-    *, steps_per_epoch: int, total_steps: int, warmup_epochs: NotNegative = 0.0
-) -> Factor:
+def constant(*, steps_per_epoch: int, total_steps: int, warmup_epochs: NotNegative = 0.0) -> Factor:
     """Keeps the learning rate.
 
     Args:

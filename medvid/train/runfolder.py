@@ -53,38 +53,47 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
+        """The resolved config."""
         return self.path / "config.yaml"
 
     @property
     def manifest(self) -> Path:
+        """The cases, with fingerprints."""
         return self.path / "manifest.csv"
 
     @property
     def splits(self) -> Path:
+        """Who was trained and tested in which fold."""
         return self.path / "splits.json"
 
     @property
     def refused(self) -> Path:
+        """The cases that could not be used, with reasons."""
         return self.path / "refused.csv"
 
     @property
     def predictions_oof(self) -> Path:
+        """The out-of-fold predictions, the primary artefact."""
         return self.path / "predictions_oof.csv"
 
     @property
     def metrics(self) -> Path:
+        """What they come to."""
         return self.path / "metrics.json"
 
     @property
     def report(self) -> Path:
+        """The report."""
         return self.path / "report.html"
 
     @property
     def figures(self) -> Path:
+        """The figures of the report."""
         return self.path / "figures"
 
     @property
     def tables(self) -> Path:
+        """The tables of the report."""
         return self.path / "tables"
 
     def fold(self, number: int) -> Path:
@@ -119,9 +128,9 @@ def create_run_folder(
         DataError: when the folder cannot be made.
     """
     stamp = (now or datetime.now()).strftime("%Y%m%d-%H%M%S")
-    stem = f"{re.sub(r'[^\w.-]+', '_', name).strip('._') or 'run'}-{stamp}"
+    safe = re.sub(r"[^\w.-]+", "_", name).strip("._") or "run"
     try:
-        path = _make_new_folder(root, stem)
+        path = _make_new_folder(root, f"{safe}-{stamp}")
         write_text_atomic(path / "command.txt", shlex.join(command) + "\n")
         write_json(path / "environment.json", describe_environment())
     except OSError as error:
@@ -150,7 +159,9 @@ def open_run_folder(path: str | Path) -> RunFolder:
     run = RunFolder(folder)
     if not run.config.is_file():
         below = sorted(entry.parent.name for entry in folder.glob("*/config.yaml"))
-        hint = f" Did you mean one of the runs in it, such as {folder / below[-1]}?" if below else ""
+        hint = (
+            f" Did you mean one of the runs in it, such as {folder / below[-1]}?" if below else ""
+        )
         raise DataError(
             f"{folder} is no run folder: it holds no config.yaml.{hint}",
             code="no_run",
@@ -177,7 +188,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Writes a file in UTF-8 with \\n as line end, whole or not at all."""
+    """Writes a file in UTF-8 with Unix line ends, whole or not at all."""
     beside = path.with_name(path.name + ".part")
     beside.write_text(text, encoding="utf-8", newline="\n")
     os.replace(beside, path)
@@ -189,9 +200,7 @@ def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     Raises:
         ValueError: for NaN and infinity, which JSON cannot say.
     """
-    write_text_atomic(
-        path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+    write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
