@@ -12,7 +12,7 @@ stay quick to start.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -290,5 +290,5 @@ class Windows:
                 f"frames {self.frames.shape} and mask {self.mask.shape} must both be (N, T)."
             )
 
-    def __getitem__(self, clip: int) -> Self:
-        return type(self)(self.frames[clip : clip + 1], self.mask[clip : clip + 1])
+    def __getitem__(self, clip: int) -> "Windows":
+        return Windows(self.frames[clip : clip + 1], self.mask[clip : clip + 1])
