@@ -7,9 +7,10 @@ returns a new one. Random ones are MONAI `Randomizable`s, so they also work insi
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from medvid.build import Spec
+from medvid.build import Spec, build, suggest
+from medvid.contract import ConfigError
 from medvid.transforms.affine import Affine, Zoom
 from medvid.transforms.corner_crop import CornerCrop
 from medvid.transforms.crops import CenterCrop, CropOrPad, Pad, RandomCrop
@@ -31,7 +32,6 @@ from medvid.transforms.normalise import (
     ZScore,
 )
 from medvid.transforms.pipeline import Pipeline
-from medvid.transforms.pipeline import build_pipeline as _build_pipeline
 from medvid.transforms.protocol import OutputSize, Randomizable, Transform
 from medvid.transforms.resample import Resize, Spacing
 from medvid.transforms.views import FiveCrop, TenCrop, ThreeCrop
@@ -82,6 +82,8 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "three_crop": ThreeCrop,
 }
 
+_SECTION = ("both", "train", "test")
+
 
 @dataclass(frozen=True)
 class TransformRow:
@@ -111,7 +113,10 @@ def list_transforms() -> list[TransformRow]:
     return rows
 
 
-def build_pipeline(section: Mapping[str, Sequence[Spec]], training: bool) -> Pipeline:
+def build_pipeline(
+    section: Mapping[str, Sequence[Spec]],
+    training: bool,
+) -> Pipeline:
     """Builds the transforms of a config's section `transforms`.
 
     Args:
@@ -122,4 +127,34 @@ def build_pipeline(section: Mapping[str, Sequence[Spec]], training: bool) -> Pip
         ConfigError: for an unknown key, name or option, for a random transform under `both` or
             `test`, and for a transform that adds an axis before the end.
     """
-    return _build_pipeline(TRANSFORMS, section, training)
+    for key in section:
+        if key not in _SECTION:
+            raise ConfigError(
+                f"The section `transforms` has no part `{key}`.{suggest(key, _SECTION)} Parts: "
+                f"{', '.join(_SECTION)}.",
+                code="unknown_key",
+            )
+    transforms: list[Transform] = []
+    for part in ("both", "train" if training else "test"):
+        for spec in _read_list(section, part):
+            transform = build(TRANSFORMS, spec, "transform")
+            if part != "train" and isinstance(transform, Randomizable):
+                name = spec if isinstance(spec, str) else spec["name"]
+                raise ConfigError(
+                    f"The transform `{name}` is random and stands under `transforms.{part}`; "
+                    "testing must give the same answer twice. Move it to `transforms.train`.",
+                    code="random_test",
+                )
+            transforms.append(transform)
+    return Pipeline(transforms)
+
+
+def _read_list(section: Mapping[str, Any], part: str) -> Sequence[Spec]:
+    specs = section.get(part) or []
+    if isinstance(specs, str | Mapping):
+        raise ConfigError(
+            f"`transforms.{part}` is a list of transforms, each on a line of its own that begins "
+            "with a dash.",
+            code="wrong_type",
+        )
+    return specs

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as nnf
+from einops import rearrange
 from pydantic import Field
 from torch import Tensor
 
 from medvid.contract import ConfigError, DataError
-from medvid.transforms.planes import MODALITIES, change_planes, refuse_flow
+from medvid.transforms.planes import MODALITIES, refuse_flow
 from medvid.transforms.protocol import OutputSize, Probability, Randomizable, Sample
 
 Fill = Literal["edge", "min"]
@@ -164,23 +165,27 @@ def warp(
     half = size * spacing / 2  # torch measures from -1 to 1 across the clip, along (w, h, t)
     normalised = matrix * half[None, :] / half[:, None]
     theta = torch.cat([normalised, torch.tensor(shift, dtype=torch.float64)[:, None]], dim=1)
-    if not tilted:
-        flat = theta[1:, 1:].flip(0)
-        flat = torch.cat([flat[:, :2].flip(1), flat[:, 2:]], dim=1).float()
-        return change_planes(sample, lambda planes: _sample_grid(planes, flat, fill))
-    solid = theta.flip(0)
-    solid = torch.cat([solid[:, :3].flip(1), solid[:, 3:]], dim=1).float()
+    axes = theta if tilted else theta[1:, 1:]
+    axes = axes.flip(0)
+    reversed_theta = torch.cat([axes[:, :-1].flip(1), axes[:, -1:]], dim=1).float()
     changed = dict(sample)
     for key in MODALITIES:
         if key in sample:
-            changed[key] = _sample_grid(sample[key], solid, fill)
+            clip = sample[key]
+            # In the plane, all frames together are one picture of many channels: see `planes`.
+            picture = clip if tilted else rearrange(clip, "c t h w -> (c t) h w")
+            # Differences are zero where nothing is.
+            floor = float(clip.min()) if key == "clip" else 0.0
+            moved = _sample_grid(picture, reversed_theta, fill, floor)
+            changed[key] = moved.reshape(clip.shape)
     return changed
 
 
-def _sample_grid(picture: Tensor, theta: Tensor, fill: Fill) -> Tensor:
+def _sample_grid(picture: Tensor, theta: Tensor, fill: Fill, floor: float) -> Tensor:
     """Shape: picture (channels, *axes); theta (axes, axes + 1), with the axes reversed."""
-    floor = picture.min() if fill == "min" else picture.new_zeros(())
-    batch = (picture - floor)[None]
-    grid = nnf.affine_grid(theta[None], list(batch.shape), align_corners=False)
-    border = "border" if fill == "edge" else "zeros"
-    return nnf.grid_sample(batch, grid, padding_mode=border, align_corners=False)[0] + floor
+    size = [1, *picture.shape]
+    grid = nnf.affine_grid(theta[None], size, align_corners=False)
+    if fill == "edge":
+        return nnf.grid_sample(picture[None], grid, padding_mode="border", align_corners=False)[0]
+    above = nnf.grid_sample((picture - floor)[None], grid, align_corners=False)[0]
+    return above + floor  # what lies beyond counts as zero above the floor

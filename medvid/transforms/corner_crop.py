@@ -9,6 +9,8 @@ from medvid.transforms.crops import cut
 from medvid.transforms.protocol import OutputSize, Randomizable, Sample, Size
 from medvid.transforms.resample import resample_planes
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
 # TSN's code: a crop within 3 pixels of the wanted size is taken at that size, and not resampled.
 _NEAR_ENOUGH = 3
 
@@ -47,12 +49,7 @@ class CornerCrop(Randomizable):
     def __init__(
         self,
         size: Size,
-        scales: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [  # noqa: B006
-            1.0,
-            0.875,
-            0.75,
-            0.66,
-        ],
+        scales: tuple[Share, ...] = (1.0, 0.875, 0.75, 0.66),
         max_distortion: Annotated[int, Field(ge=0)] = 1,
         more_positions: bool = False,
     ) -> None:
@@ -68,7 +65,8 @@ class CornerCrop(Randomizable):
         crop = sizes[self.R.randint(len(sizes))]
         if min(crop) < 1:
             raise DataError(
-                f"The transform `corner_crop` finds no pixel to crop in frames of {height}x{width}.",
+                f"The transform `corner_crop` finds nothing to crop in frames of {height}x{width} "
+                "pixels.",
                 code="crop_too_large",
             )
         quarters = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]

@@ -1,17 +1,13 @@
-"""Lists of transforms from a config, run on one sample after the other."""
+"""Runs a list of transforms on one sample after the other."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from medvid.build import Spec, build, suggest
 from medvid.contract import ConfigError
 from medvid.transforms.protocol import OutputSize, Randomizable, Sample, Transform
-
-_SECTION = ("both", "train", "test")
 
 
 class Pipeline:
@@ -68,52 +64,3 @@ class Pipeline:
                 transform.set_random_state(seed=int(rng.integers(2**32)))
             sample = transform(sample)
         return sample
-
-
-def build_pipeline(
-    table: Mapping[str, Callable[..., Transform]],
-    section: Mapping[str, Sequence[Spec]],
-    training: bool,
-) -> Pipeline:
-    """Builds the transforms of a config's section `transforms`.
-
-    Args:
-        table: names -> transforms.
-        section: lists of specs under `both` (run first), `train` and `test`; any may be missing.
-        training: whether `train` or `test` follows `both`. In testing nothing may be random.
-
-    Raises:
-        ConfigError: for an unknown key, name or option, for a random transform under `both` or
-            `test`, and for a transform that adds an axis before the end.
-    """
-    for key in section:
-        if key not in _SECTION:
-            raise ConfigError(
-                f"The section `transforms` has no part `{key}`.{suggest(key, _SECTION)} Parts: "
-                f"{', '.join(_SECTION)}.",
-                code="unknown_key",
-            )
-    transforms: list[Transform] = []
-    for part in ("both", "train" if training else "test"):
-        for spec in _read_list(section, part):
-            transform = build(table, spec, "transform")
-            if part != "train" and isinstance(transform, Randomizable):
-                name = spec if isinstance(spec, str) else spec["name"]
-                raise ConfigError(
-                    f"The transform `{name}` is random and stands under `transforms.{part}`; "
-                    "testing must give the same answer twice. Move it to `transforms.train`.",
-                    code="random_test",
-                )
-            transforms.append(transform)
-    return Pipeline(transforms)
-
-
-def _read_list(section: Mapping[str, Any], part: str) -> Sequence[Spec]:
-    specs = section.get(part) or []
-    if isinstance(specs, str | Mapping):
-        raise ConfigError(
-            f"`transforms.{part}` is a list of transforms, each on a line of its own that begins "
-            "with a dash.",
-            code="wrong_type",
-        )
-    return specs
