@@ -6,6 +6,7 @@ the coarse axis alone until pooling has made the others as coarse.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,18 +55,18 @@ def plan_stages(
         One stage for each of `strides`; sizes are those of ceil-mode pooling.
     """
     distance: Sequence[float] = spacing or (1.0, 1.0, 1.0)
-    size: Sequence[float] = clip_size or (math.inf,) * 3
+    size: Sequence[int] = clip_size or (sys.maxsize,) * 3
     stages = []
     for wanted in strides:
         finest = min(distance)
         t, h, w = (d <= COARSE * finest for d in distance)
         stride = [
-            step if free and math.isinf(n) or free and _halve(n, step) >= KEPT else 1
+            step if free and math.ceil(n / step) >= KEPT else 1
             for step, free, n in zip(wanted, (t, h, w), size, strict=True)
         ]
         stages.append(Stage(open=(t, h, w), stride=(stride[0], stride[1], stride[2])))
         distance = [d * step for d, step in zip(distance, stride, strict=True)]
-        size = [n if math.isinf(n) else _halve(n, s) for n, s in zip(size, stride, strict=True)]
+        size = [math.ceil(n / step) for n, step in zip(size, stride, strict=True)]
     return stages
 
 
@@ -75,7 +76,3 @@ def shrink_size(size: Size, strides: Sequence[Size]) -> Size:
     for step_t, step_h, step_w in strides:
         t, h, w = math.ceil(t / step_t), math.ceil(h / step_h), math.ceil(w / step_w)
     return t, h, w
-
-
-def _halve(n: float, step: int) -> int:
-    return math.ceil(n / step)

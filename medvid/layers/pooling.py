@@ -7,6 +7,7 @@ sum. A mask of None means that no frame is padding.
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +17,18 @@ Frames = Float[Tensor, "batch t features"]
 Mask = Bool[Tensor, "batch t"]
 Pooled = Float[Tensor, "batch features"]
 Weights = Float[Tensor, "batch t"]
+
+
+class FramePool(Protocol):
+    """What all four can do."""
+
+    def __call__(self, frames: Frames, mask: Mask | None = None) -> Pooled:
+        """Returns one vector a clip."""
+        ...
+
+    def weights(self, frames: Frames, mask: Mask | None = None) -> Weights:
+        """Returns the share of the answer that each frame has."""
+        ...
 
 
 class MeanPool(nn.Module):
@@ -32,7 +45,7 @@ class MeanPool(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """The strongest frame of every feature: for what may show in a single slice (MRNet, Ng 2015)."""
+    """The strongest frame of every feature: for what shows in a single slice (MRNet, Ng 2015)."""
 
     def forward(self, frames: Frames, mask: Mask | None = None) -> Pooled:
         """Returns the maximum over the frames that are not padding."""

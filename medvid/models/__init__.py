@@ -93,14 +93,13 @@ def describe_model(model: nn.Module, clip_size: Size, in_channels: int) -> Model
         name: tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]
     }
-    saved: dict[StorageWeakRef, int] = {}
-    own = {StorageWeakRef(tensor.untyped_storage()) for tensor in state.values()}
+    saved: dict[object, int] = {}
+    own = {_name_storage(tensor) for tensor in state.values()}
 
     def remember(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        key = StorageWeakRef(storage)
+        key = _name_storage(tensor)
         if key not in own:  # the same map, kept for two layers, lies in memory once
-            saved[key] = storage.nbytes()
+            saved[key] = tensor.untyped_storage().nbytes()
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor)
@@ -108,7 +107,7 @@ def describe_model(model: nn.Module, clip_size: Size, in_channels: int) -> Model
     with torch.enable_grad(), hooks, counter:
         logits = functional_call(model, state, (inputs,))
     del logits  # until here the graph kept every storage alive, so no key was given twice
-    surface = cast(Any, model)
+    surface = cast("Any", model)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "flops": counter.get_total_flops(),
@@ -131,7 +130,12 @@ def list_models(models: Mapping[str, type[nn.Module]] = MODELS) -> list[ModelRow
     for name, kind in sorted(models.items()):
         with torch.device("meta"):
             model = kind()
-        description = describe_model(model, cast(Any, kind).paper_clip, in_channels=1)
+        description = describe_model(model, cast("Any", kind).paper_clip, in_channels=1)
         summary = (kind.__doc__ or "").strip().splitlines()[0]
         rows.append({"name": name, "summary": summary, **description})
     return rows
+
+
+def _name_storage(tensor: Tensor) -> object:
+    """Returns a key for the memory behind a tensor; meta tensors have no address to go by."""
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]

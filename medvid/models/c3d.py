@@ -247,12 +247,12 @@ class Trunk(nn.Module):
         self.convs = nn.ModuleDict()
         self.norms = nn.ModuleDict()
         for name, (channels, stage) in layers.items():
-            kernel = kernels[stage]
+            t, h, w = kernel = kernels[stage]
             self.convs[name] = nn.Conv3d(
                 in_channels,
                 channels,
                 kernel,
-                padding=tuple(k // 2 for k in kernel),
+                padding=(t // 2, h // 2, w // 2),
                 bias=norm == "none",  # a normalisation has its own
             )
             self.norms[name] = NORMS[norm](channels)

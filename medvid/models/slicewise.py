@@ -6,7 +6,7 @@ an AlexNet and the maximum, Ng et al. an AlexNet or GoogLeNet and "late pooling"
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.clips import Size, check_clips, refuse_small_size
-from medvid.layers.pooling import FRAME_POOLS
+from medvid.layers.pooling import FRAME_POOLS, FramePool
 
 LAST_MAP = 2
 """Rows and columns of the last map at least: on a single position a 3 x 3 kernel would see nothing
@@ -160,7 +160,7 @@ class Slicewise(nn.Module):
         Attention pooling gives its attention, `max` the share of features in which the slice is
         the strongest, `lse` its softmax, `mean` the same for all.
         """
-        return self.pool.weights(*self._see_frames(clips, mask))
+        return cast("FramePool", self.pool).weights(*self._see_frames(clips, mask))
 
     def _see_frames(
         self, clips: Float[Tensor, "batch channels t h w"], mask: Bool[Tensor, "batch t"] | None
