@@ -10,10 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from medvid.train.runfolder import write_text_atomic
@@ -101,7 +102,7 @@ def judge_predictions(
     return _judge_classes(chances[codes >= 0], codes[codes >= 0])
 
 
-def _judge_classes(chances: np.ndarray, codes: np.ndarray) -> dict[Monitor, float]:
+def _judge_classes(chances: NDArray[Any], codes: NDArray[Any]) -> dict[Monitor, float]:
     if not len(codes):
         return dict.fromkeys(get_args(Monitor), math.nan)
     right = np.clip(chances[np.arange(len(codes)), codes], SMALLEST_CHANCE, 1)
@@ -113,7 +114,7 @@ def _judge_classes(chances: np.ndarray, codes: np.ndarray) -> dict[Monitor, floa
     }
 
 
-def _judge_findings(chances: np.ndarray, labels: np.ndarray) -> dict[Monitor, float]:
+def _judge_findings(chances: NDArray[Any], labels: NDArray[Any]) -> dict[Monitor, float]:
     known = ~np.isnan(labels)
     if not known.any():
         return dict.fromkeys(get_args(Monitor), math.nan)
@@ -130,7 +131,7 @@ def _judge_findings(chances: np.ndarray, labels: np.ndarray) -> dict[Monitor, fl
     }
 
 
-def _mean_auc(columns: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+def _mean_auc(columns: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float:
     """Averages over the columns in which both answers occur."""
     judged = [roc_auc_score(truth, chance) for truth, chance in columns if 0 < truth.mean() < 1]
     return float(np.mean(judged)) if judged else math.nan

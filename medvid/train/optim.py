@@ -127,7 +127,7 @@ def cosine(
     References:
         Loshchilov and Hutter, SGDR, ICLR 2017, equation 5, without restarts.
     """
-    warmup = min(warmup_epochs * steps_per_epoch, total_steps)
+    warmup = min(warmup_epochs * steps_per_epoch, float(total_steps))
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medvid.train.forward import Batch, is_dense, score_clips
@@ -29,7 +30,7 @@ class Scores:
 
     patient_id: str
     label: Any = None  # int, or a vector of 0, 1 and NaN; None when the batch has no labels
-    logits: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    logits: list[NDArray[np.float64]] = field(default_factory=list)
 
 
 def predict_loader(

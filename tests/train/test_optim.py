@@ -1,0 +1,97 @@
+"""Schedules are functions of the step; norms and biases do not decay."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from medvid.build import build
+from medvid.contract import ConfigError
+from medvid.train.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
+
+
+def _follow(spec: Any, steps: int = 10, per_epoch: int = 2) -> list[float]:
+    factor = build(SCHEDULES, spec, "schedule", steps_per_epoch=per_epoch, total_steps=steps)
+    return [factor(step) for step in range(steps)]
+
+
+def test_constant_stays() -> None:
+    assert _follow("constant") == [1.0] * 10
+
+
+def test_warmup_rises_in_a_straight_line() -> None:
+    rates = _follow({"name": "constant", "warmup_epochs": 2})
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1])
+
+
+def test_cosine_falls_from_one_towards_its_final_share() -> None:
+    rates = _follow({"name": "cosine", "final": 0.1}, steps=100)
+    assert rates[0] == 1
+    assert rates[50] == pytest.approx(0.55)
+    assert rates[-1] == pytest.approx(0.1, abs=1e-3)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_warmup_longer_than_the_training_only_rises() -> None:
+    rates = _follow({"name": "cosine", "warmup_epochs": 50})
+    assert rates == sorted(rates)
+
+
+def test_step_falls_at_the_end_of_epochs() -> None:
+    for spec in ({"every": 2}, {"milestones": [2, 4]}):
+        rates = _follow({"name": "step", **spec})
+        assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("options", [{}, {"every": 2, "milestones": [1]}])
+def test_step_needs_one_way_of_saying_when(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="either `every: 4` or `milestones"):
+        _follow({"name": "step", **options})
+
+
+def test_one_cycle_is_torchs() -> None:
+    ours = _follow("one_cycle", steps=50)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    # Torch reaches the top one step earlier and the end on the last step, hence the tolerance.
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=51)
+    rates = []
+    for _ in range(50):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    assert ours == pytest.approx(rates, abs=0.12)
+    assert ours[0] == pytest.approx(0.04)
+    assert max(ours) == 1
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_norms_and_biases_do_not_decay(name: str) -> None:
+    model = nn.Sequential(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2))
+    optimizer = build_optimizer({"name": name, "weight_decay": 0.3}, model)
+    decays = {
+        id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    assert [decays[id(p)] for p in model.parameters()] == [0.3, 0, 0, 0]
+    plain = build_optimizer({"name": name, "weight_decay": 0.3, "decay_norm_and_bias": True}, model)
+    assert [group["weight_decay"] for group in plain.param_groups] == [0.3]
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_frozen_parameters_stay_out(name: str) -> None:
+    model = nn.Linear(2, 2)
+    model.bias.requires_grad_(False)
+    optimizer = build_optimizer(name, model)
+    assert [p for group in optimizer.param_groups for p in group["params"]] == [model.weight]
+
+
+def test_a_learning_rate_below_zero_is_refused() -> None:
+    with pytest.raises(ConfigError, match="lr: -1.*greater than 0"):
+        build_optimizer({"name": "sgd", "lr": -1}, nn.Linear(1, 1))
+
+
+def test_the_steps_of_the_training_are_not_open_to_the_config() -> None:
+    optimizer = build_optimizer("sgd", nn.Linear(1, 1))
+    with pytest.raises(ConfigError, match="takes `total_steps` from the data"):
+        spec = {"name": "cosine", "total_steps": 3}
+        build_schedule(spec, optimizer, steps_per_epoch=1, total_steps=1)
