@@ -1,0 +1,95 @@
+"""All metrics of one table of predictions, whichever kind of task it is."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medvid.contract import ConfigError
+from medvid.evaluate.bootstrap import Measure
+from medvid.evaluate.metrics import binary_metrics, class_metrics, multiclass_metrics
+from medvid.evaluate.predictions import Outcomes
+
+Floats = NDArray[np.float64]
+Thresholds = Mapping[int, float] | float
+"""One for all, or one a fold."""
+
+
+def find_positive(classes: Sequence[str], positive: str | None) -> int:
+    """Returns the index of the positive class of two: the last one unless said otherwise.
+
+    Raises:
+        ConfigError: when there is no such class.
+    """
+    if positive is None:
+        return len(classes) - 1
+    if positive not in classes:
+        raise ConfigError(
+            f"`positive: {positive}` is none of the classes {', '.join(classes)}.",
+            code="unknown_label",
+        )
+    return list(classes).index(positive)
+
+
+def make_measure(outcomes: Outcomes, positive: int, thresholds: Thresholds) -> Measure:
+    """Returns the function that computes the metrics of this kind of task."""
+    if outcomes.multilabel:
+        return lambda rows, weights: _measure_findings(rows, weights, thresholds)
+    if len(outcomes.classes) > 2:
+        return lambda rows, weights: multiclass_metrics(
+            rows.labels.astype(np.int64), rows.probabilities, weights
+        )
+    return lambda rows, weights: binary_metrics(
+        (rows.labels == positive).astype(np.int64),
+        rows.probabilities[:, positive],
+        call_positive(rows, positive, thresholds),
+        weights,
+    )
+
+
+def make_class_measures(outcomes: Outcomes, thresholds: Thresholds) -> dict[str, Measure]:
+    """Returns a measure for every class (against the rest) or finding; none for two classes."""
+    if outcomes.multilabel:
+        return {
+            name: partial(_measure_finding, column=k, thresholds=thresholds)
+            for k, name in enumerate(outcomes.classes)
+        }
+    if len(outcomes.classes) == 2:
+        return {}
+    return {name: partial(_measure_class, column=k) for k, name in enumerate(outcomes.classes)}
+
+
+def call_positive(rows: Outcomes, column: int, thresholds: Thresholds) -> NDArray[np.bool_]:
+    """Returns which rows lie at or above their fold's threshold."""
+    if isinstance(thresholds, Mapping):
+        limits = np.array([thresholds[int(fold)] for fold in rows.folds], dtype=np.float64)
+    else:
+        limits = np.full(len(rows), thresholds, dtype=np.float64)
+    called: NDArray[np.bool_] = rows.probabilities[:, column] >= limits
+    return called
+
+
+def _measure_class(rows: Outcomes, weights: Floats, *, column: int) -> dict[str, Floats]:
+    return class_metrics(rows.labels.astype(np.int64), rows.probabilities, weights)[column]
+
+
+def _measure_finding(
+    rows: Outcomes, weights: Floats, *, column: int, thresholds: Thresholds
+) -> dict[str, Floats]:
+    known = ~np.isnan(rows.labels[:, column])
+    part = rows.select(known)
+    return binary_metrics(
+        part.labels[:, column].astype(np.int64),
+        part.probabilities[:, column],
+        call_positive(part, column, thresholds),
+        weights[:, known],
+    )
+
+
+def _measure_findings(rows: Outcomes, weights: Floats, thresholds: Thresholds) -> dict[str, Floats]:
+    each = [
+        _measure_finding(rows, weights, column=column, thresholds=thresholds)
+        for column in range(len(rows.classes))
+    ]
+    return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
