@@ -10,7 +10,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ _Loader.add_implicit_resolver(
 
 def list_configs() -> list[str]:
     """Returns the names of the configs that ship with medvid, such as `run/nodules`."""
-    root = Path(str(files("medvid.configs")))
+    root = _find_shipped()
     return sorted(
         path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")
     )
@@ -122,8 +122,13 @@ def _read_with_parents(source: str | Path, base: Path, seen: tuple[Path, ...]) -
     return merge(merged, config)
 
 
+def _find_shipped() -> Path:
+    """Returns the folder of the shipped configs: it has no __init__.py, so only a search path."""
+    return Path(next(iter(import_module("medvid.configs").__path__)))
+
+
 def _find_file(source: str | Path, base: Path) -> Path:
-    shipped = Path(str(files("medvid.configs"))) / f"{source}.yaml"
+    shipped = _find_shipped() / f"{source}.yaml"
     candidates = [base / source, base / f"{source}.yaml", shipped]
     for candidate in candidates:
         if candidate.is_file():

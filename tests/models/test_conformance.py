@@ -1,0 +1,292 @@
+"""What holds for every entry of MODELS. A new model joins with its rows in the tables below."""
+
+import inspect
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import medvid.models
+from medvid.contract import ConfigError, DataError, VideoModel
+from medvid.models import MODELS, build_model, describe_model
+
+SIZE = (8, 32, 32)
+CLASSES = 3
+
+SMALL: dict[str, list[dict[str, Any]]] = {
+    "c3d": [
+        {"width": 4, "init": "he"},
+        {"width": 4, "init": "he", "norm": "batch", "head": "pool", "strides": "spacing"},
+        {"width": 8, "init": "he", "norm": "group", "head": "pool"},
+    ],
+    "c3d_study": [{"width": 4, "init": "he", "kernel_depths": [1, 3, 5, 3, 7]}],
+    "slicewise": [
+        *({"width": 8, "pool": pool} for pool in ("mean", "max", "lse", "attention")),
+        {"width": 8, "norm": "group", "stem_stride": 2, "depths": [2, 1]},
+    ],
+}
+"""Options that make each model small enough for these tests, one row for every way through it."""
+
+PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
+    "c3d": [
+        ({}, 3, 101, 78_409_573),
+        ({}, 3, 487, 79_991_015),
+        ({}, 1, 101, 78_406_117),
+        ({}, 1, 2, 78_000_514),
+    ],
+    "c3d_study": [
+        ({"kernel_depths": [1, 1, 1, 1, 1]}, 3, 101, 14_344_933),
+        ({}, 3, 101, 17_444_965),
+        ({"kernel_depths": [5, 5, 5, 5, 5]}, 3, 101, 20_544_997),
+        ({"kernel_depths": [7, 7, 7, 7, 7]}, 3, 101, 23_645_029),
+        ({"kernel_depths": [3, 3, 5, 5, 7]}, 3, 101, 21_573_733),
+        ({"kernel_depths": [7, 5, 5, 3, 3]}, 3, 101, 18_189_157),
+    ],
+    # He et al., table 6: ResNet-20 has 0.27 million. Its shortcuts have no parameters; ours add
+    # 16 x 32 + 32 x 64 weights and their norms: 269,722 + 2,560 + 192.
+    "slicewise": [({"width": 16, "depths": [3, 3, 3]}, 3, 10, 272_474)],
+}
+"""Options, channels, classes and the parameters that the paper's page in the specs has."""
+
+MOST_STEPS = 120
+"""In which a model must learn eight clips by heart."""
+
+ROWS = [
+    pytest.param(name, options, id=f"{name}-{row}")
+    for name, rows in SMALL.items()
+    for row, options in enumerate(rows)
+]
+every_model = pytest.mark.parametrize(("name", "options"), ROWS)
+
+
+def build(name: str, options: dict[str, Any], channels: int = 1) -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(
+        {"name": name, **options}, in_channels=channels, num_classes=CLASSES, clip_size=SIZE
+    )
+
+
+def make_clips(batch: int = 2, channels: int = 1, size: tuple[int, ...] = SIZE) -> Tensor:
+    return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(7))
+
+
+def surface(model: nn.Module) -> VideoModel:
+    return cast("VideoModel", model)
+
+
+def test_there_are_models_and_every_one_is_in_the_tables_of_this_file() -> None:
+    assert MODELS
+    assert set(SMALL) == set(MODELS)
+    assert set(PAPER_SIZES) == set(MODELS)
+    assert all(SMALL.values())
+    assert all(PAPER_SIZES.values())
+
+
+def test_every_file_of_the_room_is_in_the_table() -> None:
+    folder = Path(medvid.models.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert files == {kind.__module__.rpartition(".")[2] for kind in MODELS.values()}
+
+
+def test_every_class_stands_in_the_table_once() -> None:
+    assert len(set(MODELS.values())) == len(MODELS)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_constructors_begin_alike(name: str) -> None:
+    parameters = inspect.signature(MODELS[name]).parameters
+    assert list(parameters)[:5] == ["in_channels", "num_classes", "width", "dropout", "clip_size"]
+    assert all(p.default is not inspect.Parameter.empty for p in parameters.values())
+    assert (parameters["in_channels"].default, parameters["num_classes"].default) == (1, 2)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_docstrings_say_arguments_shape_and_paper(name: str) -> None:
+    doc = inspect.getdoc(MODELS[name]) or ""
+    for section in ("Args:", "Shape:", "Raises:", "References:", "Differs from the paper:"):
+        assert section in doc, section
+    for option in inspect.signature(MODELS[name]).parameters:
+        assert f"    {option}: " in doc, option
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_one_sentence_says_what_it_does_through_plane(name: str) -> None:
+    sentence = cast("Any", MODELS[name]).through_plane
+    assert sentence[0].isupper()
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+@every_model
+@pytest.mark.parametrize("channels", [1, 3])
+def test_logits_have_a_row_a_clip_and_a_column_a_class(
+    name: str, options: dict[str, Any], channels: int
+) -> None:
+    model = build(name, options, channels).eval()
+    assert isinstance(model, VideoModel)
+    clips = make_clips(channels=channels)
+    logits, features = model(clips), surface(model).features(clips)
+    assert logits.shape == (2, CLASSES)
+    assert features.ndim == 2
+    assert len(features) == 2
+    assert logits.isfinite().all()
+
+
+@every_model
+def test_frame_logits_score_every_frame(name: str, options: dict[str, Any]) -> None:
+    model = build(name, options).eval()
+    score = getattr(model, "frame_logits", None)
+    if score is None:
+        pytest.skip("scores whole clips only")
+    assert score(make_clips()).shape == (2, SIZE[0], CLASSES)
+
+
+@every_model
+def test_the_smallest_clip_works(name: str, options: dict[str, Any]) -> None:
+    model = build(name, options)
+    clips = make_clips(size=surface(model).smallest)
+    assert model(clips).isfinite().all()
+    assert model.eval()(clips).isfinite().all()
+
+
+def list_smaller(smallest: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
+    for axis in range(3):
+        size = list(smallest)
+        size[axis] -= 1
+        yield size[0], size[1], size[2]
+
+
+@every_model
+def test_a_smaller_clip_is_refused_in_a_sentence(name: str, options: dict[str, Any]) -> None:
+    model = build(name, options).eval()
+    smallest = surface(model).smallest
+    words = f"at least {' x '.join(map(str, smallest))}"
+    for size in list_smaller(smallest):
+        with pytest.raises(DataError, match=words) as caught:
+            model(make_clips(size=size))
+        assert caught.value.code == "clip_too_small"
+        with pytest.raises(ConfigError, match=words):
+            build_model({"name": name, **options}, in_channels=1, num_classes=2, clip_size=size)
+
+
+@every_model
+@pytest.mark.parametrize("size", [(21, 32, 32), (8, 49, 40), (11, 37, 32)])
+def test_longer_and_larger_clips_are_accepted(
+    name: str, options: dict[str, Any], size: tuple[int, int, int]
+) -> None:
+    assert build(name, options).eval()(make_clips(size=size)).shape == (2, CLASSES)
+
+
+@every_model
+def test_every_parameter_has_a_gradient(name: str, options: dict[str, Any]) -> None:
+    model = build(name, {**options, "dropout": 0.0})
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():  # branches that start at zero wake with the first step
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    loss = nn.functional.cross_entropy(model(make_clips(4)), torch.tensor([0, 1, 2, 0]))
+    torch.autograd.backward(loss)
+    asleep = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert asleep == []
+
+
+@every_model
+def test_clips_of_a_batch_do_not_mix(name: str, options: dict[str, Any]) -> None:
+    model = build(name, options).eval()
+    clips = make_clips(3)
+    alone = torch.cat([model(clip[None]) for clip in clips])
+    torch.testing.assert_close(model(clips), alone, atol=1e-5, rtol=1e-4)
+
+
+@every_model
+def test_what_stands_in_padding_does_not_matter(name: str, options: dict[str, Any]) -> None:
+    model = build(name, options).eval()
+    if not cast("Any", model).honours_mask:
+        pytest.skip("says that it does not honour the mask")
+    clips = make_clips()
+    mask = torch.ones(2, SIZE[0], dtype=torch.bool)
+    mask[0, 5:] = False
+    mask[1, :1] = False
+    loud = clips.masked_fill(~mask[:, None, :, None, None], 100.0)
+    torch.testing.assert_close(model(loud, mask=mask), model(clips, mask=mask))
+    assert not torch.allclose(model(loud), model(clips))
+
+
+@every_model
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_behind_a_clip_leaves_the_answer_of_the_clip_alone(
+    name: str, options: dict[str, Any], training: bool
+) -> None:
+    model = build(name, {**options, "dropout": 0.0}).train(training)
+    if not cast("Any", model).honours_mask:
+        pytest.skip("says that it does not honour the mask")
+    clips = make_clips()
+    mask = torch.arange(SIZE[0]).expand(2, -1) < 5
+    torch.testing.assert_close(
+        model(clips, mask=mask), model(clips[:, :, :5]), atol=1e-5, rtol=1e-4
+    )
+
+
+@every_model
+def test_the_state_is_saved_and_loaded(name: str, options: dict[str, Any]) -> None:
+    model = build(name, options)
+    model(make_clips(4))  # moves running statistics, which are state too
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    torch.manual_seed(99)
+    other = build_model(
+        {"name": name, **options}, in_channels=1, num_classes=CLASSES, clip_size=SIZE
+    )
+    other.load_state_dict(torch.load(file, weights_only=True))
+    clips = make_clips()
+    torch.testing.assert_close(other.eval()(clips), model.eval()(clips))
+
+
+@every_model
+def test_building_twice_from_a_seed_gives_the_same_model(
+    name: str, options: dict[str, Any]
+) -> None:
+    first, second = build(name, options), build(name, options)
+    assert all(
+        torch.equal(ours, theirs)
+        for ours, theirs in zip(first.parameters(), second.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "channels", "classes", "parameters"),
+    [(name, *row) for name, rows in PAPER_SIZES.items() for row in rows],
+)
+def test_the_paper_s_network_has_the_paper_s_size(
+    name: str, options: dict[str, Any], channels: int, classes: int, parameters: int
+) -> None:
+    with torch.device("meta"):
+        clip_size = cast("Any", MODELS[name]).paper_clip
+        model = build_model(
+            {"name": name, **options},
+            in_channels=channels,
+            num_classes=classes,
+            clip_size=clip_size,
+        )
+    assert describe_model(model, clip_size, channels)["parameters"] == parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_it_learns_eight_made_up_clips_by_heart(name: str) -> None:
+    model = build(name, {**SMALL[name][0], "dropout": 0.0})
+    clips, labels = make_clips(8, size=(4, 32, 32)), torch.arange(8) % CLASSES
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(MOST_STEPS):
+        optimizer.zero_grad()
+        logits = model(clips)
+        if logits.argmax(dim=1).equal(labels):
+            return
+        torch.autograd.backward(nn.functional.cross_entropy(logits, labels))
+        optimizer.step()
+    pytest.fail(f"{name} does not know eight clips after {MOST_STEPS} steps")
