@@ -261,6 +261,8 @@ class FoldKeeper(Callback):
     def _predict(self, pl_module: LightningModule) -> pd.DataFrame:
         model, device = pl_module.model, pl_module.device
         assert isinstance(model, torch.nn.Module)
+        if self.val_sharded:
+            _agree_on_buffers(model)
         scores: dict[Key, Scores] = {}
         with evaluating(model), torch.inference_mode(), autocast(device, self.precision):
             for batch in self.val_loader or ():
@@ -298,6 +300,15 @@ def seed_everything(seed: int, epoch: int, rank: int = 0) -> None:
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]))  # noqa: NPY002 -- the global generator of other people's code
     random.seed(int(words[2]))
+
+
+def _agree_on_buffers(model: torch.nn.Module) -> None:
+    """Gives all processes the first one's running statistics of norms.
+
+    Each process updates its own on its own batches, and best.ckpt holds those of the first.
+    """
+    for buffer in model.buffers():
+        torch.distributed.broadcast(buffer, src=0)
 
 
 def _merge_shares(scores: dict[Key, Scores]) -> dict[Key, Scores]:

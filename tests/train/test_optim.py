@@ -79,12 +79,12 @@ def test_frozen_parameters_stay_out(name: str) -> None:
 
 
 def test_a_learning_rate_below_zero_is_refused() -> None:
-    with pytest.raises(ConfigError, match="lr: -1.*greater than 0"):
+    with pytest.raises(ConfigError, match=r"lr: -1.*greater than 0"):
         build_optimizer({"name": "sgd", "lr": -1}, nn.Linear(1, 1))
 
 
 def test_the_steps_of_the_training_are_not_open_to_the_config() -> None:
     optimizer = build_optimizer("sgd", nn.Linear(1, 1))
+    spec = {"name": "cosine", "total_steps": 3}
     with pytest.raises(ConfigError, match="takes `total_steps` from the data"):
-        spec = {"name": "cosine", "total_steps": 3}
         build_schedule(spec, optimizer, steps_per_epoch=1, total_steps=1)

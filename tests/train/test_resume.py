@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -100,7 +101,11 @@ def test_a_finished_training_is_not_trained_again(folder: Path) -> None:
 
 
 def test_early_stopping_holds_after_a_resume(folder: Path) -> None:
-    options = {"early_stopping_patience": 1, "schedule": "constant", "monitor": "val_accuracy"}
+    options: dict[str, Any] = {
+        "early_stopping_patience": 1,
+        "schedule": "constant",
+        "monitor": "val_accuracy",
+    }
     first = train(folder, **options)
     assert first.epochs < 12
     assert train(folder, **options) == first

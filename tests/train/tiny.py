@@ -60,6 +60,8 @@ class EpochBatches(Sampler[list[int]]):
             generator = torch.Generator().manual_seed(self.epoch)
             order = torch.randperm(self.length, generator=generator).tolist()
         batches = [order[i : i + self.size] for i in range(0, self.length, self.size)]
+        if self.shuffle:  # in training all processes take equally many steps
+            batches += batches[: -len(batches) % self.world_size]
         return batches[self.rank :: self.world_size]
 
     def __len__(self) -> int:
