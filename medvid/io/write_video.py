@@ -20,7 +20,7 @@ _SUFFIXES = (".avi", ".mkv", ".mp4")
 
 
 def write_video(
-    path: str | Path, frames: NDArray[np.uint8], *, fps: float = 25, lossless: bool = False
+    path: str | Path, frames: NDArray[np.uint8], *, fps: float | int = 25, lossless: bool = False
 ) -> None:
     """Writes frames as MPEG-4, or without any loss as FFV1 (in RGB).
 

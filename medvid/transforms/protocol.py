@@ -1,6 +1,6 @@
 """What every transform is: a callable from one sample to another, and how random ones draw."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -31,6 +31,7 @@ Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 """(H, W) in pixels."""
 
 
+@runtime_checkable
 class Transform(Protocol):
     """Turns a sample into a new one, and leaves the old one as it was.
 

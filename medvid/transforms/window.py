@@ -10,13 +10,13 @@ from medvid.transforms.protocol import OutputSize, Sample
 
 WINDOWS: dict[str, tuple[float, float]] = {
     # name: (level, width) in HU
-    "brain": (40, 80),
-    "subdural": (80, 200),
-    "bone": (600, 2800),
-    "lung": (-600, 1500),
-    "mediastinum": (50, 350),
-    "soft_tissue": (40, 400),
-    "pe": (400, 1000),  # -100 to 900 HU: contrast in the pulmonary arteries, as PENet clips
+    "brain": (40.0, 80.0),
+    "subdural": (80.0, 200.0),
+    "bone": (600.0, 2800.0),
+    "lung": (-600.0, 1500.0),
+    "mediastinum": (50.0, 350.0),
+    "soft_tissue": (40.0, 400.0),
+    "pe": (400.0, 1000.0),  # -100 to 900 HU: contrast in the pulmonary arteries, as PENet clips
 }
 """The windows radiologists switch between; the first three are those of head CT challenges."""
 
