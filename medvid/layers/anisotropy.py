@@ -2,7 +2,8 @@
 
 A kernel of 3 over 5 mm slices and 0.5 mm pixels mixes 15 mm through-plane with 1.5 mm in-plane,
 and halving both axes keeps it so through the whole network. The remedy is nnU-Net's rule: leave
-the coarse axis alone until pooling has made the others as coarse.
+the slices alone until pooling has made the pixels as coarse. In-plane axes never wait: slices
+finer than pixels are rare, and the paper's networks pool in-plane first anyway.
 """
 
 import math
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from medvid.layers.clips import Size
 
 COARSE = 2.0
-"""An axis waits while its spacing is more than this times the finest (nnU-Net's rule)."""
+"""T waits while slices lie more than this times as far apart as pixels (nnU-Net's rule)."""
 
 KEPT = 2
 """Halving stops before an axis has fewer positions than this, so that pooling at the end, and not
@@ -22,20 +23,20 @@ a stride on the way, decides what the last two have to say."""
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage of a network may do along (T, H, W).
+    """What one stage of a network does along (T, H, W).
 
     Args:
-        open: whether a kernel may be longer than 1 along the axis.
-        stride: what the stage's pooling or strided convolution divides the axis by.
+        mixes_slices: whether kernels may span more than one slice.
+        stride: what the stage's pooling or strided convolution divides the axes by.
     """
 
-    open: tuple[bool, bool, bool]
+    mixes_slices: bool
     stride: Size
 
     def kernel(self, wanted: Size) -> Size:
-        """Returns `wanted` with 1 along the axes that wait."""
-        t, h, w = (k if free else 1 for k, free in zip(wanted, self.open, strict=True))
-        return t, h, w
+        """Returns `wanted`, with 1 along T where slices wait."""
+        t, h, w = wanted
+        return (t if self.mixes_slices else 1), h, w
 
 
 def plan_stages(
@@ -58,15 +59,14 @@ def plan_stages(
     size: Sequence[int] = clip_size or (sys.maxsize,) * 3
     stages = []
     for wanted in strides:
-        finest = min(distance)
-        t, h, w = (d <= COARSE * finest for d in distance)
-        stride = [
+        mixes = distance[0] <= COARSE * min(distance[1:])
+        t, h, w = (
             step if free and math.ceil(n / step) >= KEPT else 1
-            for step, free, n in zip(wanted, (t, h, w), size, strict=True)
-        ]
-        stages.append(Stage(open=(t, h, w), stride=(stride[0], stride[1], stride[2])))
-        distance = [d * step for d, step in zip(distance, stride, strict=True)]
-        size = [math.ceil(n / step) for n, step in zip(size, stride, strict=True)]
+            for step, free, n in zip(wanted, (mixes, True, True), size, strict=True)
+        )
+        stages.append(Stage(mixes_slices=mixes, stride=(t, h, w)))
+        distance = [d * step for d, step in zip(distance, (t, h, w), strict=True)]
+        size = [math.ceil(n / step) for n, step in zip(size, (t, h, w), strict=True)]
     return stages
 
 

@@ -109,7 +109,7 @@ class C3D(nn.Module):
         plan = (
             plan_stages(POOLS, spacing=spacing, clip_size=clip_size)
             if strides == "spacing"
-            else [Stage(open=(True, True, True), stride=pool) for pool in POOLS]
+            else [Stage(mixes_slices=True, stride=pool) for pool in POOLS]
         )
         layers = {
             "conv1a": (width, 0), "conv2a": (2 * width, 1),
