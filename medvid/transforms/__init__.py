@@ -114,7 +114,7 @@ def list_transforms() -> list[TransformRow]:
 
 
 def build_pipeline(
-    section: Mapping[str, Sequence[Spec]],
+    section: Mapping[str, Any],
     training: bool,
 ) -> Pipeline:
     """Builds the transforms of a config's section `transforms`.
