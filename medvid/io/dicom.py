@@ -19,9 +19,13 @@ from medvid.io.dicom_series import Refusal, Series, group_series, name_files
 from medvid.io.geometry import PlaneOrAuto
 
 SIDECARS = frozenset(
-    ".csv .tsv .json .txt .md .rst .yaml .yml .toml .py .ipynb .sh .bat .xml .html .htm .css .js "
-    ".pdf .doc .docx .xls .xlsx .bval .bvec .log .ini .cfg .sha256 .md5 .lock .ckpt .pt .zip .rst "
-    ".db .exe .dll .inf .ico".split()
+    f".{ending}"
+    for ending in (
+        *("csv", "tsv", "json", "txt", "md", "rst", "yaml", "yml", "toml", "log", "ini", "cfg"),
+        *("py", "ipynb", "sh", "bat", "js", "css", "xml", "html", "htm"),
+        *("pdf", "doc", "docx", "xls", "xlsx", "bval", "bvec", "sha256", "md5", "lock"),
+        *("ckpt", "pt", "zip", "db", "exe", "dll", "inf", "ico"),
+    )
 )
 """Files that lie beside scans and are none, by their extension."""
 
@@ -36,7 +40,7 @@ def is_sidecar(path: Path) -> bool:
 
 def list_files(folder: Path) -> list[Path]:
     """Returns every file below a folder, sorted; linked folders are not followed."""
-    found = []
+    found: list[Path] = []
     for root, _, names in os.walk(folder):
         found.extend(Path(root) / name for name in names)
     return sorted(found)

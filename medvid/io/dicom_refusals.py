@@ -133,7 +133,10 @@ def _refuse_pixels(header: SliceHeader) -> tuple[str, str] | None:
         wanted = header.shape[0] * header.shape[1] * allocated // 8
         there = min(header.length, _size(header.path) - header.offset)
         if there < wanted:
-            return "truncated", f"is cut off: {max(there, 0)} of {wanted} bytes of pixels are there."
+            return (
+                "truncated",
+                f"is cut off: {max(there, 0)} of {wanted} bytes of pixels are there.",
+            )
     return refuse_syntax(header.syntax)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from medvid.contract import GeometryError
 from medvid.io.dicom_headers import SPLITTING, SliceHeader
 from medvid.io.dicom_refusals import FOREIGN, refuse_image
-from medvid.io.geometry import Affine, PlaneOrAuto, nearest_plane, Orientation, orient
+from medvid.io.geometry import Affine, Orientation, PlaneOrAuto, nearest_plane, orient
 
 SAME_DIRECTION = 1e-3
 """Largest difference of a direction's cosine within a stack (0.06 degrees); reconstructions of one
@@ -287,9 +287,7 @@ def _pixel_bytes(image: SliceHeader) -> bytes:
         return scale + file.read(image.length)
 
 
-def _require_steps(
-    slices: Sequence[SliceHeader], along: NDArray[np.float64], head: str
-) -> None:
+def _require_steps(slices: Sequence[SliceHeader], along: NDArray[np.float64], head: str) -> None:
     steps = np.diff(along)
     step = float(np.median(steps))
     allowed = max(STEP_TOLERANCE * step, min(ROUNDING_MM, ROUNDING_SHARE * step))
