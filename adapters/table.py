@@ -49,12 +49,10 @@ _NAMED = 5
 
 
 def classes(root: Path) -> tuple[str, ...]:
-    """Returns the classes in natural order, or the findings in the order of their columns."""
+    """Returns the classes, or the names of the findings, in natural order."""
     sheet = _read_manifest(root)
-    findings = _list_findings(sheet)
-    if findings:
-        return tuple(findings)
-    return tuple(sorted({row.get("label") for row in sheet} - {""}, key=_natural_key))
+    names = _list_findings(sheet) or {row.get("label") for row in sheet} - {""}
+    return tuple(sorted(names, key=_natural_key))
 
 
 def records(root: Path, *, check_files: bool = True) -> Iterator[Record]:

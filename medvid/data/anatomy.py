@@ -137,15 +137,14 @@ def draw_haemorrhage(
     radii = tuple(case.uniform((8, 7, 7), (14, 18, 18)).tolist())
     blood = brain * turned.ellipsoid(_draw_place(case), radii)
     value = case.uniform(60, 80)
-    bleeding = (turned.average(blood) > _MOSTLY).any(axis=(1, 2))
-    if label == "haemorrhage":
+    most = turned.average(blood).max(axis=(1, 2)) > _MOSTLY
+    bleeds = label == "haemorrhage"
+    if bleeds:
         lay(sheets, blood, value)
-    else:
-        bleeding[:] = False
     lumps = (max(size[0] // 2, 1), max(size[1] // 5, 1), max(size[2] // 5, 1))
     tissue = 1.5 * draw_texture(case, size, lumps)  # HU, grey against white matter
     volume = turned.average(sheets) + tissue + draw_noise(case, size, sigma)
-    names = {frame: ("clear", "haemorrhage")[int(bad)] for frame, bad in enumerate(bleeding)}
+    names = {t: "haemorrhage" if bleeds and most[t] else "clear" for t in range(size[0])}
     return Phantom(to_hu(volume), label, spacing, names)
 
 

@@ -1,0 +1,199 @@
+"""A MONAI data list: the JSON file of the Medical Segmentation Decathlon, for classification.
+
+Where from: written for MONAI's `load_decathlon_datalist`, Auto3DSeg and many challenge codes.
+
+On disk: a JSON file with lists `training`, `validation` and `test` of entries such as
+`{"image": "a.nii.gz", "label": 1, "fold": 0}`; paths are relative to the JSON file. A label is a
+number or a word, or a list of 0 and 1 for several findings; names for numbers are read from a
+mapping `"labels": {"0": "benign", "1": "malignant"}`. Labels that are segmentation files are
+refused. `split` is taken from the list's name where there is more than the training list.
+
+Entries may say `case_id` and `patient_id`. Otherwise the file's name stands for both: **where a
+patient has several files, name the patient**, or they leak from training into test. All other
+single values of an entry are kept, for subgroups.
+
+Command: `medvid manifest datalist dataset.json -o manifest.csv`
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from medvid.contract import Label, Record, SourceError
+
+_SPLITS = {
+    "training": "train",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_OWN = {"image", "label", "fold", "case_id", "patient_id"}
+_IMAGE_FILE = re.compile(r"\.(nii|nii\.gz|nrrd|mha|mhd|seg|npy|npz|png|dcm)$", re.IGNORECASE)
+_ENDING = re.compile(r"(\.nii)?\.[A-Za-z0-9]+$")
+# A sentence with more file names than this is not read.
+_NAMED = 5
+
+Entry = dict[str, Any]
+
+
+def classes(root: Path) -> tuple[str, ...]:
+    """Returns the names of the labels in natural order, or of findings in the list's order."""
+    path, content = _read_list(root)
+    found: dict[str, None] = {}
+    for name, place, entry in _list_entries(path, content):
+        label = _read_label(path, f"{name}[{place}]", entry, content)
+        found |= dict.fromkeys([label] if isinstance(label, str) else label or {})
+    if any(isinstance(entry.get("label"), list) for _, _, entry in _list_entries(path, content)):
+        return tuple(found)
+    return tuple(sorted(found, key=_natural_key))
+
+
+def records(root: Path) -> Iterator[Record]:
+    """Yields the entries list by list, in the file's order.
+
+    Args:
+        root: the JSON file, or a folder that holds it as `dataset.json`.
+
+    Raises:
+        SourceError: for another kind of file, a label that names no class, or absent images.
+    """
+    path, content = _read_list(root)
+    entries = list(_list_entries(path, content))
+    _check_images(path, entries)
+    split_known = len({_SPLITS[name] for name, _, _ in entries}) > 1
+    taken: dict[str, str] = {}
+    for name, place, entry in entries:
+        where = f"{name}[{place}]"
+        stem = _ENDING.sub("", Path(entry["image"]).name)
+        case_id = str(entry.get("case_id", stem))
+        if case_id in taken:
+            _refuse(
+                path,
+                f"{taken[case_id]} and {where} would both be the case `{case_id}`. Give them a "
+                "`case_id` each, and the `patient_id` where it is one patient.",
+                "double_case",
+            )
+        taken[case_id] = where
+        yield Record(
+            case_id=case_id,
+            patient_id=str(entry.get("patient_id", stem)),
+            path=str(path.absolute().parent / entry["image"]),
+            label=_read_label(path, where, entry, content),
+            split=_SPLITS[name] if split_known else None,
+            fold=_read_fold(path, where, entry),
+            extra={
+                key: str(value)
+                for key, value in entry.items()
+                if key not in _OWN and isinstance(value, str | int | float)
+            },
+        )
+
+
+def imitate(root: Path) -> None:
+    """Writes five arrays and the data list that labels four of them."""
+    path = root if root.suffix else root / "dataset.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for case in range(5):
+        volume = rng.integers(-1000, 400, (6, 16, 16)).astype(np.int16)
+        np.save(path.parent / f"case_{case}.npy", volume)
+    training = [{"image": f"./case_{case}.npy", "label": case % 2} for case in range(4)]
+    content = {
+        "labels": {"0": "benign", "1": "malignant"},
+        "training": training,
+        "test": ["./case_4.npy"],
+    }
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _read_list(root: Path) -> tuple[Path, Entry]:
+    path = root / "dataset.json" if root.is_dir() else root
+    if not path.is_file():
+        _refuse(path, "There is no such file. Give the path of a data list.", "no_table")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        _refuse(path, f"This is no JSON: {error}.", "no_json")
+    if not isinstance(content, dict) or not any(content.get(name) for name in _SPLITS):
+        _refuse(path, f"There is none of the lists {', '.join(_SPLITS)} in it.", "no_cases")
+    return path, content
+
+
+def _list_entries(path: Path, content: Entry) -> Iterator[tuple[str, int, Entry]]:
+    for name in _SPLITS:
+        for place, entry in enumerate(content.get(name) or []):
+            # The decathlon's own test lists are bare paths.
+            full = {"image": entry} if isinstance(entry, str) else entry
+            image = full.get("image") if isinstance(full, dict) else None
+            if not isinstance(image, str):
+                _refuse(
+                    path,
+                    f"{name}[{place}] needs an `image` that is one path, and has {image!r}. "
+                    "Several images a case, as of several MR sequences, are not read.",
+                    "no_image",
+                )
+            yield name, place, full
+
+
+def _read_label(path: Path, where: str, entry: Entry, content: Entry) -> Label | None:
+    label = entry.get("label")
+    names = content.get("labels")
+    named = (
+        {str(key): str(value) for key, value in names.items()} if isinstance(names, dict) else {}
+    )
+    if label is None or label == "":
+        return None
+    if isinstance(label, str) and _IMAGE_FILE.search(label):
+        _refuse(
+            path,
+            f"The label of {where} is the file {label}, a segmentation. medvid learns classes: "
+            "give a number or a word as label.",
+            "segmentation_label",
+        )
+    if isinstance(label, list):
+        if not label or any(value not in (0, 1) for value in label):
+            _refuse(
+                path,
+                f"The label of {where} is {label}; a list of findings has 0 or 1 for each.",
+                "no_label",
+            )
+        return {named.get(str(k), str(k)): int(value) for k, value in enumerate(label)}
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)  # pandas writes whole numbers as 1.0
+    if isinstance(label, str | int):
+        return named.get(str(label), str(label))
+    _refuse(path, f"The label of {where} is {label!r}, which names no class.", "no_label")
+
+
+def _read_fold(path: Path, where: str, entry: Entry) -> int | None:
+    fold = entry.get("fold")
+    if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
+        _refuse(path, f"The fold of {where} is {fold!r}; folds count 0, 1, 2, ...", "no_number")
+    return fold
+
+
+def _check_images(path: Path, entries: list[tuple[str, int, Entry]]) -> None:
+    images = dict.fromkeys(path.absolute().parent / entry["image"] for _, _, entry in entries)
+    absent = [image for image in images if not image.exists()]
+    if absent:
+        named = "; ".join(str(image) for image in absent[:_NAMED])
+        more = f"; and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+        raise SourceError(
+            f"{path.name} names {len(absent)} of {len(images)} images that are not there: "
+            f"{named}{more}. Paths are relative to {path.absolute().parent}.",
+            code="missing_files",
+            files=absent,
+        )
+
+
+def _natural_key(text: str) -> list[tuple[int, str]]:
+    parts = re.findall(r"\d+|\D+", text)
+    return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in parts]
+
+
+def _refuse(path: Path, what: str, code: str) -> NoReturn:
+    raise SourceError(f"{path.name}: {what}", code=code, files=[path])
