@@ -6,7 +6,7 @@ order of a batch changes the data.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medvid.contract import ConfigError, DataError, MedvidError, Record, Sampler, Stack, Windows
-from medvid.data.labels import LabelSpace, Task
+from medvid.data.labels import UNKNOWN, LabelSpace, Task
 from medvid.data.sampling import Centered
 from medvid.data.store import Prepared, Store
 
@@ -141,7 +141,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             for clip in range(len(windows.frames))
         ]
         sample = _join(clips)
-        sample["label"] = self._encode(item, windows, len(sample["clip"].shape) == 5)
+        sample["label"] = self._encode(item, sample)
         sample["case_id"] = record.case_id
         sample["patient_id"] = record.patient_id
         sample["frame"] = -1 if item.frame is None else item.frame
@@ -198,18 +198,18 @@ class ClipDataset(Dataset[dict[str, Any]]):
         }
         return self.transform(sample, rng)
 
-    def _encode(self, item: Item, windows: Windows, several: bool) -> Tensor:
+    def _encode(self, item: Item, sample: Mapping[str, Any]) -> Tensor:
         if self.task != "slice":
             return torch.as_tensor(self.space.encode(item.record.label))
         known = item.record.slice_labels or {}
         if item.frame is not None:
             return torch.as_tensor(self.space.encode(known.get(item.frame)))
-        labels = np.array(
-            [[self.space.encode(known.get(int(f))) for f in clip] for clip in windows.frames]
-        )
-        unknown = self.space.unknown()
-        labels[~windows.mask] = unknown  # padding carries no label
-        return torch.from_numpy(labels if several else labels[0])
+        # A transform may have reversed or resampled T: the sample's own window tells the frames.
+        window, mask = sample["window"], sample["mask"]
+        labels = [self.space.encode(known.get(int(frame))) for frame in window.reshape(-1)]
+        array = torch.from_numpy(np.array(labels)).reshape(*window.shape, -1)
+        array[~mask] = np.nan if self.space.multilabel else UNKNOWN  # padding has no label
+        return array if self.space.multilabel else array[..., 0]
 
 
 def _read_rectangle(

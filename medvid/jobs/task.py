@@ -107,8 +107,17 @@ class TaskData:
         task: Task = self.options["task"]
         return task
 
-    def dataset(self, cases: Sequence[str], *, training: bool, seed: int) -> ClipDataset:
-        """Returns the clips of the named cases."""
+    def dataset(
+        self, cases: Sequence[str], *, training: bool, seed: int, augment: bool = True
+    ) -> ClipDataset:
+        """Returns the clips of the named cases.
+
+        Args:
+            cases: their ids.
+            training: draw at random, with the training transforms.
+            seed: of all draws.
+            augment: False keeps the test transforms in training too.
+        """
         wanted = set(cases)
         records = [record for record in self.records if record.case_id in wanted]
         sampler = self.sampler if training else self.test_sampler
@@ -118,18 +127,18 @@ class TaskData:
             space=self.space,
             task=self.task,
             sampler=sampler,
-            transform=build_pipeline(self.transforms, training=training),
+            transform=build_pipeline(self.transforms, training=training and augment),
             crop=self.options["crop"],
             training=training,
             seed=seed,
         )
 
     def loader(
-        self, cases: Sequence[str], *, training: bool, seed: int
+        self, cases: Sequence[str], *, training: bool, seed: int, augment: bool = True
     ) -> DataLoader[dict[str, Any]]:
-        """Returns batches of the named cases."""
+        """Returns batches of the named cases; the arguments are those of `dataset`."""
         return build_loader(
-            self.dataset(cases, training=training, seed=seed),
+            self.dataset(cases, training=training, seed=seed, augment=augment),
             batch_size=self.options["batch_size"],
             workers=self.options["workers"],
             balanced=self.options["balanced"] and training,
@@ -200,7 +209,8 @@ class TaskData:
         stack = self.store.open(self.records[0])
         spacing = None
         if stack.unit == "mm":
-            spacing = (_median_step(sample), *(float(s) for s in sample["spacing"][1:]))
+            _, height, width = (float(s) for s in sample["spacing"])
+            spacing = (_median_step(sample), height, width)
         return ClipShape(channels, (t, h, w), spacing)
 
 

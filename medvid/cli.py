@@ -1,0 +1,297 @@
+"""The command line: words in, function calls out. torch is imported by the verbs that need it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from medvid.contract import MedvidError
+
+app = typer.Typer(
+    help="Reads CT and MRI slices as the frames of a video. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+INTERRUPTED = 130
+"""The shell's exit code for Ctrl+C."""
+
+Config = Annotated[str, typer.Argument(help="A YAML file, or the name of one that ships.")]
+Overrides = Annotated[
+    Optional[list[str]], typer.Argument(help="key=value, such as model.width=32.")  # noqa: UP045
+]
+Run = Annotated[Path, typer.Argument(help="A run folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Runs a command; turns medvid's errors into a sentence and an exit code."""
+    try:
+        app()
+    except MedvidError as error:
+        print(f"medvid: {error.message}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("medvid: interrupted.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+@app.command()
+def scan(
+    folder: Annotated[Path, typer.Argument(help="Searched with all its subfolders.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write a CSV.")] = None,
+    pixels: Annotated[bool, typer.Option(help="Also decode every image.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find every series and video below a folder, and say of each whether it can be used."""
+    from medvid.jobs.find import scan_folder, tabulate_scan, write_scan
+
+    rows = scan_folder(folder, pixels=pixels, console=_console(quiet=as_json))
+    if out is not None:
+        write_scan(out, rows)
+    _show(tabulate_scan(rows), as_json)
+    if not as_json:
+        usable = sum(row.verdict == "ok" for row in rows)
+        print(f"{usable} of {len(rows)} can be used as they are.")
+        if out is not None:
+            _next(f"add labels to {out}, then medvid check CONFIG data.manifest={out}")
+
+
+@app.command()
+def manifest(
+    source: Annotated[str, typer.Argument(help="See `medvid adapters`.")],
+    root: Annotated[Path, typer.Argument(help="Where the source lies.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The CSV to write.")],
+    options: Annotated[
+        Optional[list[str]], typer.Argument(help="The source's options, such as split=1.")  # noqa: UP045
+    ] = None,
+) -> None:
+    """Turn a known source of labelled data into a manifest."""
+    from medvid.jobs.find import make_manifest
+
+    for line in make_manifest(source, root, out, options or []):
+        print(line)
+    _next(f"medvid check CONFIG data.manifest={out}")
+
+
+@app.command()
+def check(config: Config, overrides: Overrides = None) -> None:
+    """Check files, labels, splits, memory and time, and one step forward and backward."""
+    from medvid.config import read_config
+    from medvid.jobs.check import check as run_check
+
+    findings = run_check(read_config(config, overrides or []), console=_console())
+    _show([{"": subject, "found": text} for subject, text in findings.facts], as_json=False)
+    for record, error in findings.refused:
+        print(f"left out: {record.case_id} ({error.code}): {error.message}")
+    _next(" ".join(["medvid train", config, *(overrides or [])]))
+
+
+@app.command()
+def train(
+    config: Annotated[Optional[str], typer.Argument(help="A YAML file or a shipped name.")] = None,  # noqa: UP045
+    overrides: Overrides = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder.")] = None,
+    fold: Annotated[int | None, typer.Option(help="Train this fold only, from 0.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+) -> None:
+    """Train with cross-validation or a fixed split, from scratch."""
+    from medvid.config import read_config
+    from medvid.contract import ConfigError
+    from medvid.jobs.train import train as run_train
+
+    if (config is None) == (resume is None):
+        raise ConfigError("Give a config, or --resume RUN, and not both.")
+    made = run_train(
+        None if config is None else read_config(config, overrides or []),
+        resume=resume,
+        fold=fold,
+        runs=runs,
+        command=sys.argv,
+        console=_console(),
+    )
+    if made.metrics.exists():
+        _show_metrics(made.metrics)
+        print(f"Report: {made.report}")
+        _next(f"medvid predict {made.path} PATH -o predictions.csv")
+    else:
+        _next(f"medvid train --resume {made.path}")
+
+
+@app.command("test")
+def test_verb(
+    run: Run,
+    manifest: Annotated[Path, typer.Option(help="A table of labelled cases.")],
+    store: Annotated[str | None, typer.Option(help="Folder for decoded scans.")] = None,
+) -> None:
+    """Apply a run's locked models to other labelled data."""
+    from medvid.jobs.apply import test_run
+
+    folder = test_run(run, manifest=manifest, store=store, console=_console())
+    _show_metrics(folder / "metrics.json")
+    print(f"Written: {folder}")
+
+
+@app.command()
+def predict(
+    run: Run,
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders that are searched.")],
+    out: Annotated[Path, typer.Option("-o", "--out")] = Path("predictions.csv"),
+    store: Annotated[str | None, typer.Option(help="Folder for decoded scans.")] = None,
+) -> None:
+    """Predict any DICOM folder, volume file or video. Exit code 3 if some could not be read."""
+    from medvid.evaluate.predictions import write_predictions
+    from medvid.jobs.apply import predict as run_predict
+
+    predicted = run_predict(run, paths, store=store, console=_console())
+    write_predictions(predicted.table, out)
+    print(f"{len(predicted.table)} predictions written to {out}.")
+    for record, error in predicted.refused:
+        print(f"refused: {record.path} ({error.code}): {error.message}", file=sys.stderr)
+    if predicted.refused:
+        raise typer.Exit(MedvidError.exit_code)
+
+
+@app.command()
+def compare(
+    run_a: Run,
+    run_b: Run,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="A new folder.")] = None,
+    common_only: Annotated[bool, typer.Option(help="Leave out cases that one run lacks.")] = False,
+) -> None:
+    """Compare two runs on the same cases, paired."""
+    from medvid.jobs.compare import compare as run_compare
+
+    made = run_compare(run_a, run_b, out=out, common_only=common_only)
+    rows = [
+        {
+            "metric": name,
+            **{key: _number(entry[key]) for key in ("a", "b", "difference", "low", "high", "p")},
+        }
+        for name, entry in made.result["metrics"].items()
+    ]
+    _show(rows, as_json=False)
+    print(made.result["verdict"])
+    print(f"Written: {made.folder}")
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the networks: parameters, operations, smallest clip, paper."""
+    from medvid.jobs.listings import list_model_rows
+
+    _show(list_model_rows(), as_json)
+
+
+@app.command()
+def adapters(as_json: Json = False) -> None:
+    """List the known sources of labelled data."""
+    from medvid.jobs.listings import list_adapter_rows
+
+    _show(list_adapter_rows(), as_json)
+
+
+@app.command()
+def transforms(as_json: Json = False) -> None:
+    """List what can be done to a clip on its way to the network."""
+    from medvid.jobs.listings import list_transform_rows
+
+    _show(list_transform_rows(), as_json)
+
+
+@app.command()
+def config(config: Config, overrides: Overrides = None) -> None:
+    """Print a config with its parents, overrides and all defaults."""
+    from medvid.config import read_config
+    from medvid.jobs.train import resolve_config
+
+    print(resolve_config(read_config(config, overrides or [])), end="")
+
+
+@app.command()
+def phantom(
+    task: Annotated[str, typer.Argument(help="nodule or haemorrhage.")],
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    cases: Annotated[int, typer.Option(min=2, help="Scans to make.")] = 200,
+    fmt: Annotated[str, typer.Option("--format", help="dicom, nifti, video or npy.")] = "dicom",
+    size: Annotated[str | None, typer.Option(help="T,H,W in voxels, such as 28,28,28.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed makes other scans.")] = 0,
+) -> None:
+    """Write made-up scans with a known answer."""
+    from medvid.jobs.find import make_phantom_data
+
+    made = make_phantom_data(
+        task, out, cases=cases, file_format=fmt, size=size, seed=seed, console=_console()
+    )
+    print(f"Written: {made}")
+    _next(f"medvid scan {out}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="A new or empty folder.")] = Path("demo"),
+    cases: Annotated[int, typer.Option(min=40, help="Made-up scans.")] = 160,
+) -> None:
+    """Made-up DICOM scans -> scan -> check -> train two networks -> compare -> report."""
+    from medvid.jobs.demo import run_demo
+
+    run_demo(out, cases=cases, console=_console())
+
+
+def _console(quiet: bool = False) -> Any:
+    if quiet:
+        return None
+    from rich.console import Console
+
+    return Console()
+
+
+def _next(command: str) -> None:
+    print(f"Next: {command}")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _show_metrics(path: Path) -> None:
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        {
+            "metric": name,
+            "value": _number(entry["value"]),
+            "low": _number(entry["low"]),
+            "high": _number(entry["high"]),
+        }
+        for name, entry in metrics["metrics"].items()
+    ]
+    _show(rows, as_json=False)
+    level = metrics["bootstrap"]["level"]
+    print(
+        f"{metrics['n_cases']} cases of {metrics['n_patients']} patients; {level:.0%} intervals by "
+        f"{metrics['bootstrap']['method']}."
+    )
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Prints rows as a table, or as JSON."""
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        print("Nothing to show.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160)
+    console.print(table, highlight=False, markup=False)

@@ -1,0 +1,90 @@
+"""`medvid compare`: two runs on the same cases, paired."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medvid.config import read_config
+from medvid.evaluate import compare_predictions, read_outcomes, read_predictions, roc_band
+from medvid.evaluate.measure import find_positive
+from medvid.report.figures import plot_roc_comparison
+from medvid.report.html import write_comparison
+from medvid.train.runfolder import RunFolder, open_run_folder, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Where a comparison lies, and what it says.
+
+    Args:
+        folder: comparison.json, comparison.html, roc.png and roc.svg.
+        result: see `medvid.evaluate.compare_predictions`.
+    """
+
+    folder: Path
+    result: Mapping[str, Any]
+
+
+def compare(
+    run_a: Path,
+    run_b: Path,
+    *,
+    out: Path | None = None,
+    common_only: bool = False,
+    resamples: int = 2000,
+) -> Comparison:
+    """Compares the out-of-fold predictions of two runs.
+
+    Args:
+        run_a: a finished run folder.
+        run_b: another one on the same cases.
+        out: where the result goes; `<run_a>/compared_with_<run_b>` when None.
+        common_only: leave out the cases that only one run has.
+        resamples: of the bootstrap.
+
+    Raises:
+        DataError: when a run is not finished, or the cases, labels or classes differ.
+    """
+    first, second = open_run_folder(run_a), open_run_folder(run_b)
+    tables = [read_predictions(run.predictions_oof) for run in (first, second)]
+    positive = read_config(first.config)["evaluate"]["positive"]
+    result = compare_predictions(
+        tables[0],
+        tables[1],
+        positive=positive,
+        thresholds_a=_read_thresholds(first),
+        thresholds_b=_read_thresholds(second),
+        common_only=common_only,
+        resamples=resamples,
+    )
+    names = [name_run(first), name_run(second)]
+    result = {"run_a": names[0], "run_b": names[1], **result}
+    folder = out or first.path / f"compared_with_{second.path.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "comparison.json", result)
+    figure = _plot(folder, names, tables, positive) if result["task"] == "binary" else None
+    write_comparison(folder, result, figure)
+    return Comparison(folder, result)
+
+
+def name_run(run: RunFolder) -> str:
+    """Returns the name that the config gave a run, without its time."""
+    return str(read_config(run.config)["name"])
+
+
+def _read_thresholds(run: RunFolder) -> Any:
+    threshold = read_json(run.metrics).get("operating_point", {}).get("threshold", 0.5)
+    if isinstance(threshold, Mapping):
+        return {int(fold): value for fold, value in threshold.items()}
+    return threshold
+
+
+def _plot(folder: Path, names: list[str], tables: list[pd.DataFrame], positive: str | None) -> Path:
+    curves = []
+    for name, table in zip(names, tables, strict=True):
+        outcomes = read_outcomes(table)
+        curves.append((name, roc_band(outcomes, find_positive(outcomes.classes, positive))))
+    return plot_roc_comparison(folder / "roc", curves)

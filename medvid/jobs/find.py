@@ -1,0 +1,133 @@
+"""`medvid scan`, `medvid manifest`, `medvid phantom`: from files to tables."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from medvid.build import validate_options
+from medvid.contract import ConfigError, DataError
+from medvid.data.manifest import write_csv, write_manifest
+from medvid.data.phantoms import write_phantom
+from medvid.io.scan import ScanRow, scan_tree
+from medvid.jobs.messages import show_progress
+from medvid.sources import load_adapter
+
+SHOWN = ("path", "modality", "frames", "height", "width", "spacing_t", "verdict", "code", "reason")
+"""Columns of a scan's table on the terminal; the CSV has all."""
+
+
+def scan_folder(
+    folder: Path, *, pixels: bool = False, console: Console | None = None
+) -> list[ScanRow]:
+    """Finds every series and video below a folder.
+
+    Raises:
+        DataError: when there is no such folder.
+    """
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist.", code="missing_file", files=[folder])
+    with show_progress(console, "reading headers") as progress:
+        return scan_tree(folder, pixels=pixels, progress=progress)
+
+
+def tabulate_scan(rows: Sequence[ScanRow]) -> list[dict[str, Any]]:
+    """Returns the columns that fit a terminal."""
+    return [{name: asdict(row)[name] for name in SHOWN} for row in rows]
+
+
+def write_scan(path: Path, rows: Sequence[ScanRow]) -> None:
+    """Writes a scan as a manifest to which only a label column has to be added."""
+    table = []
+    for row in rows:
+        cells = {name: _cell(value) for name, value in asdict(row).items()}
+        where = Path(row.path)
+        case = f"{where.name}-{row.series[:4]}" if row.series else where.name
+        absolute = where.resolve().as_posix()
+        table.append(
+            {**cells, "case_id": case, "patient_id": row.patient_id or case, "path": absolute}
+        )
+    columns = ["case_id", "patient_id", "path", "series"]
+    others = [name for name in asdict(rows[0]) if name not in columns] if rows else []
+    write_csv(path, [*columns, *others], table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def make_manifest(source: str, root: Path, out: Path, options: Sequence[str]) -> list[str]:
+    """Writes the manifest of a known source.
+
+    Returns:
+        What to tell: how many cases were found, and what the source lists but the disk lacks.
+
+    Raises:
+        ConfigError: for an unknown source or option.
+        SourceError: when the source does not lie as it should.
+    """
+    adapter = load_adapter(source)
+    given: dict[str, Any] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise ConfigError(f"`{option}` is no option; write key=value, such as split=1.")
+        given[key] = yaml.safe_load(value)
+    checked = validate_options(adapter.records, given, f"source `{source}`", ["root"])
+    records = [
+        # The manifest may lie elsewhere than the source, so it names files from the root of all.
+        replace(record, path=Path(record.path).resolve().as_posix())
+        for record in adapter.records(root, **checked)
+    ]
+    write_manifest(out, records)
+    told = [f"{len(records)} cases of {len({r.patient_id for r in records})} patients: {out}"]
+    find_missing = getattr(adapter, "missing", None)
+    if find_missing is not None:
+        missing = find_missing(root, **checked)
+        if missing:
+            beside = out.with_name(f"{out.stem}_missing.txt")
+            beside.write_text("\n".join(missing) + "\n", encoding="utf-8")
+            told.append(f"{len(missing)} listed items are not on disk; their names: {beside}")
+    return told
+
+
+def make_phantom_data(
+    task: str,
+    out: Path,
+    *,
+    cases: int,
+    file_format: str,
+    size: str | None,
+    seed: int,
+    console: Console | None,
+) -> Path:
+    """Writes made-up scans; see `medvid.data.phantoms.write_phantom`.
+
+    Raises:
+        ConfigError: for a task, format or size that cannot be meant.
+    """
+    with show_progress(console, "writing scans") as progress:
+        return write_phantom(
+            task,
+            out,
+            cases=cases,
+            size=_parse_size(size),
+            format=file_format,
+            seed=seed,
+            progress=progress,
+        )
+
+
+def _parse_size(size: str | None) -> tuple[int, int, int] | None:
+    if size is None:
+        return None
+    parts = size.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"`{size}` is no size; write T,H,W in voxels, such as 28,28,28.")
+    step, height, width = (int(part) for part in parts)
+    return step, height, width
