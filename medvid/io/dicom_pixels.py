@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from medvid.contract import DataError
 from medvid.io.dicom_headers import SliceHeader
@@ -152,7 +152,7 @@ def _read_stored(header: SliceHeader, out: NDArray[Any]) -> NDArray[Any]:
     pixels = out.view(kind) if direct else np.empty(out.shape, dtype=kind)
     with header.path.open("rb", buffering=0) as file:
         file.seek(header.offset)
-        count = file.readinto(memoryview(pixels).cast("B"))
+        count = file.readinto(pixels.data.cast("B"))
     if count != pixels.nbytes:
         raise DataError(
             f"{header.path} is cut off: {count} of {pixels.nbytes} bytes of pixels are there.",

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 
 from medvid.io.dicom_headers import NO_PIXELS, UNCOMPRESSED, SliceHeader
 

@@ -110,6 +110,8 @@ def _read_header(path: Path) -> Any:
             code="no_nifti",
             files=[path],
         )
+    # nibabel sets the header's offset to 0 once it has made an image of it.
+    image.header.set_data_offset(image.dataobj.offset)
     return image.header
 
 
@@ -198,7 +200,8 @@ def inflate(path: Path, needed: int) -> bytes:
     while packed and length < needed:
         member = isal_zlib.decompressobj(wbits=GZIP_WINDOW)
         try:
-            part = member.decompress(packed, needed - length)
+            # One byte more than needed, so that the checksum at the end is reached and verified.
+            part = member.decompress(packed, needed - length + 1)
         except isal_zlib.IsalError as error:
             raise _truncated(path, str(error)) from None
         parts.append(part)
