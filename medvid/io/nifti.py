@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel
 import numpy as np
@@ -22,6 +22,9 @@ from medvid.io.geometry import RAS_TO_LPS, Orientation, PlaneOrAuto, orient
 
 GZIP_WINDOW = 31
 """zlib's window bits for a gzip header and trailer."""
+
+INFLATE_ERROR: type[Exception] = cast("type[Exception]", isal_zlib.error)
+"""Named here with its type: isal's stubs declare an object of it."""
 
 INT16 = np.iinfo(np.int16)
 
@@ -202,7 +205,7 @@ def inflate(path: Path, needed: int) -> bytes:
         try:
             # One byte more than needed, so that the checksum at the end is reached and verified.
             part = member.decompress(packed, needed - length + 1)
-        except isal_zlib.IsalError as error:
+        except INFLATE_ERROR as error:
             raise _truncated(path, str(error)) from None
         parts.append(part)
         length += len(part)
