@@ -123,15 +123,15 @@ def train(
 
 
 @app.command("test")
-def test_verb(
+def run_locked(
     run: Run,
     manifest: Annotated[Path, typer.Option(help="A table of labelled cases.")],
     store: Annotated[str | None, typer.Option(help="Folder for decoded scans.")] = None,
 ) -> None:
     """Apply a run's locked models to other labelled data."""
-    from medvid.jobs.apply import test_run
+    from medvid.jobs.apply import apply_locked
 
-    folder = test_run(run, manifest=manifest, store=store, console=_console())
+    folder = apply_locked(run, manifest=manifest, store=store, console=_console())
     _show_metrics(folder / "metrics.json")
     print(f"Written: {folder}")
 

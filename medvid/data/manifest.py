@@ -41,9 +41,9 @@ def write_refused(path: Path, refused: Iterable[tuple[Record, MedvidError]]) -> 
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-    """Writes rows beside the path and renames, so that nobody reads half a table."""
+    """Writes the named columns beside the path and renames: nobody reads half a table."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)

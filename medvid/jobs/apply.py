@@ -33,7 +33,7 @@ class Predicted:
     refused: tuple[tuple[Record, MedvidError], ...]
 
 
-def test_run(
+def apply_locked(
     run_path: Path,
     *,
     manifest: Path | None = None,

@@ -213,7 +213,7 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
         started = now
         if len(seconds) > TIMED_STEPS:
             break
-    findings.add("first step", f"loss {float(loss):.3f}, forward and backward on {device}")
+    findings.add("first step", f"loss {loss.item():.3f}, forward and backward on {device}")
     step = min(seconds[1:] or seconds)
     epochs = job.config["train"]["epochs"]
     total = step * len(loader) * epochs * max(1, len(folds))
