@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from medvid.contract import DataError
 
-TEXT_COLUMNS = ("case_id", "patient_id", "label")
-"""Read as text: an id such as 007 is no number, and neither is the class `1`."""
+WHOLE_COLUMNS = ("fold", "seed", "frame")
 
 PROBABILITY_TOLERANCE = 1e-3
 """Softmax in float32, printed and read again, sums to 1 well within this."""
@@ -64,7 +63,7 @@ class Outcomes:
     def known(self) -> "Outcomes":
         """Returns the rows that have a label."""
         if self.multilabel:
-            return self.select(~np.isnan(self.labels).all(axis=1))
+            return self.select(np.asarray(~np.isnan(self.labels).all(axis=1)))
         return self.select(np.asarray(self.labels >= 0))
 
 
@@ -76,13 +75,8 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        table = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(TEXT_COLUMNS, "string"),
-            keep_default_na=False,
-            na_values={column: [""] for column in ("label",)} | {"": [""]},
-            float_precision="round_trip",
-        )
+        # All as text: 007 stays 007, and a class may be called NA.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
         raise DataError(
             f"There is no table of predictions at {path}.", code="no_predictions", files=[path]
@@ -93,9 +87,33 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         ) from None
     for column in table.columns:
         if column.startswith(("prob_", "logit_", "label_")):
-            table[column] = pd.to_numeric(table[column].replace("", np.nan), errors="coerce")
+            table[column] = _read_floats(table[column], path)
+        elif column in WHOLE_COLUMNS:
+            numbers = _read_floats(table[column], path)
+            if not np.array_equal(numbers, np.round(numbers)):
+                raise DataError(
+                    f"{path}, column {column}: whole numbers are needed in every row.",
+                    code="no_number",
+                    files=[path],
+                )
+            table[column] = numbers.astype(np.int64)
     _check_columns(table, str(path))
     return table
+
+
+def _read_floats(cells: "pd.Series[str]", path: Path) -> NDArray[np.float64]:
+    numbers = np.full(len(cells), np.nan)
+    for row, cell in enumerate(cells):
+        try:
+            # float() brings every digit back; a CSV reader's own conversion may miss the last.
+            numbers[row] = float(cell) if cell else np.nan
+        except ValueError:
+            raise DataError(
+                f"{path}, row {row + 1}: `{cell}` in column {cells.name} is no number.",
+                code="no_number",
+                files=[path],
+            ) from None
+    return numbers
 
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:

@@ -1,1 +1,1 @@
-"""."""
+"""Pages and figures of a run, made from its files."""

@@ -1,0 +1,65 @@
+"""What the files of a run folder say of its cases: refused, split, trained with what."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def describe_partition(run: Path) -> str:
+    """Says whether patients were kept together, from the files and not from the intention."""
+    folds = read_json(run / "splits.json")
+    manifest = run / "manifest.csv"
+    if folds is None or not manifest.is_file():
+        return "How the cases were split is not on record."
+    patients = {row["case_id"]: row["patient_id"] for row in read_rows(manifest)}
+    shared = 0
+    for fold in folds:
+        learned = {patients.get(case, case) for case in (*fold["train"], *fold["val"])}
+        shared += len(learned & {patients.get(case, case) for case in fold["test"]})
+    kind = "One fixed split" if len(folds) == 1 else f"{len(folds)} splits into parts"
+    if shared:
+        return f"{kind}. Patients are on both sides {shared} times: the numbers are too good."
+    return f"{kind}, at patient level: no patient is both trained on and tested in a fold."
+
+
+def count_refused(path: Path) -> dict[str, Any]:
+    """Counts the reasons of refused.csv, with the first sentence of each."""
+    rows = read_rows(path) if path.is_file() else []
+    first: dict[str, str] = {}
+    for row in rows:
+        first.setdefault(row["code"], row["reason"])
+    counted = Counter(row["code"] for row in rows).most_common()
+    items = [{"code": code, "n": number, "reason": first[code]} for code, number in counted]
+    return {"refused": items, "refused_total": f"{len(rows)} case{'s' * (len(rows) != 1)}"}
+
+
+def list_environment(run: Path) -> list[tuple[str, str]]:
+    """Lists versions and hardware, flat."""
+    known = read_json(run / "environment.json") or {}
+    listed: list[tuple[str, str]] = []
+    for name, value in known.items():
+        if isinstance(value, Mapping):
+            listed += [(str(key), str(one)) for key, one in value.items() if one is not None]
+        elif value:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            listed.append((str(name), shown))
+    return listed
+
+
+def read_json(path: Path) -> Any:
+    """Returns what a JSON file says, None when it is absent."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def read_text(path: Path) -> str:
+    """Returns a text file, empty when it is absent."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a CSV file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
