@@ -7,14 +7,11 @@ into adapters/ are found by their name; nobody registers them.
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from medvid.build import suggest, validate_options
-from medvid.contract import ConfigError, Record, SourceError
+from medvid.build import suggest
+from medvid.contract import ConfigError, SourceError
 
 _ROOM = "medvid.adapters"
 
@@ -75,63 +72,3 @@ def list_sources() -> list[SourceRow]:
         summary = (module.__doc__ or "").strip().partition("\n")[0]
         rows.append(SourceRow(name, summary, tuple(getattr(module, "CLASSES", ()))))
     return rows
-
-
-def read_classes(name: str, root: Path) -> tuple[str, ...]:
-    """Returns the classes of the copy of a source that lies at `root`, in order."""
-    module = load_adapter(name)
-    return tuple(module.CLASSES) if hasattr(module, "CLASSES") else tuple(module.classes(root))
-
-
-def read_records(name: str, root: Path, options: Mapping[str, Any] | None = None) -> list[Record]:
-    """Reads all labelled items of the copy of a source that lies at `root`.
-
-    Args:
-        name: of the adapter.
-        root: folder or file, as the adapter's docstring says.
-        options: the adapter's own, such as `split: 2` of ucf101.
-
-    Raises:
-        ConfigError: for an unknown adapter or option.
-        SourceError: when the source does not lie as it should, has no items, or repeats one.
-    """
-    module = load_adapter(name)
-    chosen = validate_options(module.records, options or {}, f"adapter `{name}`", given=["root"])
-    found: list[Record] = list(module.records(root, **chosen))
-    if not found:
-        raise SourceError(
-            f"The adapter `{name}` found no labelled items at {root}.",
-            code="no_cases",
-            files=[root],
-        )
-    _check_unique(name, found)
-    return found
-
-
-def list_missing(
-    name: str, root: Path, options: Mapping[str, Any] | None = None
-) -> tuple[list[str], list[str]]:
-    """Compares a source's official lists with what lies on disk.
-
-    Returns:
-        Items that are listed but absent, and items that are present but unlisted. Both are empty
-        for sources without official lists.
-    """
-    module = load_adapter(name)
-    if not hasattr(module, "missing"):
-        return [], []
-    chosen = validate_options(module.missing, options or {}, f"adapter `{name}`", given=["root"])
-    return list(module.missing(root, **chosen)), list(module.unlisted(root, **chosen))
-
-
-def _check_unique(name: str, records: Sequence[Record]) -> None:
-    first: dict[str, Record] = {}
-    for record in records:
-        twin = first.setdefault(record.case_id, record)
-        if twin is not record:
-            raise SourceError(
-                f"The adapter `{name}` gives the case_id `{record.case_id}` to {twin.path} and to "
-                f"{record.path}. Every case needs its own.",
-                code="double_case",
-                files=[twin.path, record.path],
-            )

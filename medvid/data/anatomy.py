@@ -62,7 +62,8 @@ def draw_nodule(
     caps above and below. Its waist, where it is exactly the tube, covers the middle slice (of an
     even T the two middle ones) and nothing more.
     """
-    pixel = scanner.uniform(0.6, 0.8)
+    # Whole micrometres, because DICOM holds 16 characters a number.
+    pixel = round(scanner.uniform(0.6, 0.8), 3)
     spacing = (float(scanner.choice([1.0, 1.25, 1.5])), pixel, pixel)
     lung, sigma = scanner.uniform(-880, -820), scanner.uniform(20, 45)
     grid = make_grid(size, spacing)
@@ -124,7 +125,7 @@ def draw_haemorrhage(
     classes.
     """
     # A field of view of 218 mm and a range of 120 mm hold the upper head, whatever the size.
-    spacing = (120 / size[0], 218 / size[1], 218 / size[2])
+    spacing = (round(120 / size[0], 3), round(218 / size[1], 3), round(218 / size[2], 3))
     sigma = scanner.uniform(3, 6)
     turned = make_grid(size, spacing).turn(
         math.radians(case.uniform(-8, 8)), tuple(case.uniform(-6, 6, 3).tolist())

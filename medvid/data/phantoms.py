@@ -14,14 +14,17 @@ Every case is drawn from (seed, index) alone.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from medvid.build import find
 from medvid.contract import ConfigError, Record
 from medvid.data.anatomy import Phantom, draw_haemorrhage, draw_nodule
 from medvid.data.manifest import write_manifest
 from medvid.data.rendering import Size
+
+Window = tuple[float, float]
+"""Level and width in HU."""
 
 # Of five cases the last two are of one patient, so that grouping by patient has something to group.
 _CASES_OF_BLOCK = 5
@@ -37,14 +40,14 @@ class PhantomTask:
         classes: the last one is the positive one.
         size: usual (T, H, W).
         smallest: below it the task's answer no longer fits into the volume.
-        window: (level, width) in HU in which a reader would look at it; used for 8-bit videos.
+        window: in which a reader would look at it; used for 8-bit videos.
     """
 
     draw: Callable[[str, Size, np.random.Generator, np.random.Generator], Phantom]
     classes: tuple[str, str]
     size: Size
     smallest: Size
-    window: tuple[float, float]
+    window: Window
 
 
 def make_phantom(
@@ -67,7 +70,7 @@ def make_phantom(
     Raises:
         ConfigError: for an unknown task or class, or too small a size.
     """
-    known = _find_task(task)
+    known = find(TASKS, task, "made-up task")
     size = size or known.size
     if any(n < least for n, least in zip(size, known.smallest, strict=True)):
         raise ConfigError(
@@ -94,14 +97,6 @@ def find_patient(index: int) -> int:
     return block * _PATIENTS_OF_BLOCK + min(place, _PATIENTS_OF_BLOCK - 1)
 
 
-def _find_task(task: str) -> PhantomTask:
-    if task not in TASKS:
-        raise ConfigError(
-            f"There is no made-up task `{task}`. Known: {', '.join(TASKS)}.", code="unknown_name"
-        )
-    return TASKS[task]
-
-
 TASKS: Mapping[str, PhantomTask] = {
     "nodule": PhantomTask(
         draw_nodule, ("artery", "nodule"), (28, 28, 28), (9, 20, 20), (-600, 1500)
@@ -119,7 +114,7 @@ def write_phantom(
     *,
     cases: int = 120,
     size: Size | None = None,
-    format: Literal["dicom", "nifti", "video", "npy"] = "dicom",  # noqa: A002
+    format: str = "dicom",  # noqa: A002
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -134,7 +129,7 @@ def write_phantom(
         out: a folder that holds no manifest yet.
         cases: how many.
         size: (T, H, W); the task's usual size when None.
-        format: of the scans: a DICOM series each, .nii.gz, .avi or .npy.
+        format: `dicom` (a series each), `nifti` (.nii.gz), `video` (.avi) or `npy`.
         seed: the same seed gives the same data set.
         progress: told (done, all) after each case.
 
@@ -142,8 +137,12 @@ def write_phantom(
         The path of manifest.csv.
 
     Raises:
-        ConfigError: for an unknown task, too small a size, or a folder that is taken.
+        ConfigError: for an unknown task or format, too small a size, or a folder that is taken.
     """
+    write_scan = find(WRITERS, format, "format of made-up scans")
+    window = find(TASKS, task, "made-up task").window
+    if cases < 1:
+        raise ConfigError(f"{cases} cases were asked; a data set has 1 or more.", code="no_cases")
     manifest = out / "manifest.csv"
     if manifest.exists():
         raise ConfigError(
@@ -156,8 +155,8 @@ def write_phantom(
     for index in range(cases):
         phantom = make_phantom(task, index, seed, size=size)
         case_id = f"{task}_{index:04d}"
-        path = WRITERS[format](out / "scans" / case_id, phantom, TASKS[task].window)
         patient = f"patient_{find_patient(index):04d}"
+        path = write_scan(out / "scans" / case_id, phantom, window, patient)
         record = Record(case_id, patient, path.relative_to(out).as_posix(), label=phantom.label)
         scans.append(record)
         if phantom.slice_labels is not None:
@@ -170,14 +169,14 @@ def write_phantom(
     return manifest
 
 
-def _write_dicom(path: Path, phantom: Phantom, window: tuple[float, float]) -> Path:
+def _write_dicom(path: Path, phantom: Phantom, window: Window, patient: str) -> Path:
     from medvid.io.write import write_dicom_series
 
-    write_dicom_series(path, phantom.volume, spacing=phantom.spacing)
+    write_dicom_series(path, phantom.volume, spacing=phantom.spacing, patient_id=patient)
     return path
 
 
-def _write_nifti(path: Path, phantom: Phantom, window: tuple[float, float]) -> Path:
+def _write_nifti(path: Path, phantom: Phantom, window: Window, patient: str) -> Path:
     from medvid.io.write import write_nifti
 
     path = path.with_name(f"{path.name}.nii.gz")
@@ -185,7 +184,7 @@ def _write_nifti(path: Path, phantom: Phantom, window: tuple[float, float]) -> P
     return path
 
 
-def _write_video(path: Path, phantom: Phantom, window: tuple[float, float]) -> Path:
+def _write_video(path: Path, phantom: Phantom, window: Window, patient: str) -> Path:
     from medvid.io.write_video import write_video
 
     path = path.with_name(f"{path.name}.avi")
@@ -195,13 +194,13 @@ def _write_video(path: Path, phantom: Phantom, window: tuple[float, float]) -> P
     return path
 
 
-def _write_npy(path: Path, phantom: Phantom, window: tuple[float, float]) -> Path:
+def _write_npy(path: Path, phantom: Phantom, window: Window, patient: str) -> Path:
     path = path.with_name(f"{path.name}.npy")
     np.save(path, phantom.volume)
     return path
 
 
-WRITERS: Mapping[str, Callable[[Path, Phantom, tuple[float, float]], Path]] = {
+WRITERS: Mapping[str, Callable[[Path, Phantom, Window, str], Path]] = {
     "dicom": _write_dicom,
     "nifti": _write_nifti,
     "video": _write_video,

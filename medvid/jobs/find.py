@@ -93,6 +93,11 @@ def make_manifest(source: str, root: Path, out: Path, options: Sequence[str]) ->
             beside = out.with_name(f"{out.stem}_missing.txt")
             beside.write_text("\n".join(missing) + "\n", encoding="utf-8")
             told.append(f"{len(missing)} listed items are not on disk; their names: {beside}")
+    find_unlisted = getattr(adapter, "unlisted", None)
+    unlisted = find_unlisted(root, **checked) if find_unlisted is not None else []
+    if unlisted:
+        named = ", ".join(unlisted[:3])
+        told.append(f"{len(unlisted)} items on disk are in no list and were left out: {named}")
     return told
 
 
