@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from medvid.evaluate.predictions import Outcomes
+from medvid.evaluate.predictions import Outcomes, Texts
 
 Floats = NDArray[np.float64]
 Measure = Callable[[Outcomes, Floats], Mapping[str, Floats]]
@@ -36,10 +36,10 @@ class Draws:
         counts: (R, P), how often each was drawn.
     """
 
-    patients: NDArray[np.str_]
+    patients: Texts
     counts: NDArray[np.int16]
 
-    def weights(self, rows: NDArray[np.str_], resamples: slice) -> Floats:
+    def weights(self, rows: Texts, resamples: slice) -> Floats:
         """Returns (R, n): the weight of every row by its patient."""
         place = np.searchsorted(self.patients, rows)
         return self.counts[resamples][:, place].astype(np.float64)

@@ -8,12 +8,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from medvid.contract import DataError
+
+Texts = NDArray[Any]
+"""Text of any length; checked at run time, `NDArray[np.str_]` would mean text of length 0."""
 
 WHOLE_COLUMNS = ("fold", "seed", "frame")
 
@@ -38,8 +42,8 @@ class Outcomes:
 
     labels: NDArray[np.int64] | NDArray[np.float64]
     probabilities: NDArray[np.float64]
-    patients: NDArray[np.str_]
-    keys: NDArray[np.str_]
+    patients: Texts
+    keys: Texts
     folds: NDArray[np.int64]
     seeds: NDArray[np.int64]
     classes: tuple[str, ...]

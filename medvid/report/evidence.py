@@ -19,10 +19,10 @@ def describe_partition(run: Path) -> str:
     for fold in folds:
         learned = {patients.get(case, case) for case in (*fold["train"], *fold["val"])}
         shared += len(learned & {patients.get(case, case) for case in fold["test"]})
-    kind = "One fixed split" if len(folds) == 1 else f"{len(folds)} splits into parts"
+    kind = "One fixed split" if len(folds) == 1 else f"Cross-validation in {len(folds)} folds"
     if shared:
         return f"{kind}. Patients are on both sides {shared} times: the numbers are too good."
-    return f"{kind}, at patient level: no patient is both trained on and tested in a fold."
+    return f"{kind}, at patient level: no patient is both trained on and tested in one fold."
 
 
 def count_refused(path: Path) -> dict[str, Any]:

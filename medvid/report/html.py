@@ -159,14 +159,13 @@ def _list_measures(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _list_difference(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    p = entry["p"]
     return {
         "name": NAMES.get(name, name),
         "a": _number(entry["a"]),
         "b": _number(entry["b"]),
         "difference": _number(entry["difference"], "+.3f"),
         "interval": _interval(entry, "+.3f"),
-        "p": "" if p is None else f"< {SMALLEST_P}" if p < SMALLEST_P else f"{p:.3f}",
+        "p": "" if entry["p"] is None else _say_p(entry["p"]),
     }
 
 
@@ -203,14 +202,21 @@ def _draw_figures(run: Path, metrics: Mapping[str, Any]) -> list[dict[str, str]]
     if metrics["task"] == "binary" and metrics["metrics"]["auc"]["value"] is not None:
         outcomes = read_outcomes(read_predictions(predictions), str(predictions))
         positive = find_positive(outcomes.classes, metrics["positive"])
-        level = metrics["bootstrap"]["level"]
-        band = roc_band(outcomes, positive, level=level)
+        drawing = metrics["bootstrap"]
+        # the same draws as in metrics.json, so that figure and table print the same interval
+        band = roc_band(
+            outcomes,
+            positive,
+            resamples=drawing["resamples"],
+            seed=drawing["seed"],
+            level=drawing["level"],
+        )
         path = plot_roc_comparison(folder / "roc", [(metrics["positive"], band)])
         drawn.append((path, "ROC curve with its pointwise interval"))
         path = plot_reliability(
             folder / "reliability", *bin_reliability(outcomes, positive), metrics["positive"]
         )
-        drawn.append((path, "Reliability: predicted against observed"))
+        drawn.append((path, "Reliability; 95% Wilson intervals, which take cases as independent"))
     history = {
         file.parent.name.replace("_", " "): read_rows(file)
         for file in sorted(run.glob("fold_*/history.csv"), key=_fold_number)
@@ -241,8 +247,12 @@ def _describe_delong(test: Mapping[str, Any] | None) -> str:
         return ""
     return (
         f"Cross-check, {test['method']}: difference of the AUCs {test['difference']:+.3f}, "
-        f"standard error {test['standard_error']:.3f}, p = {test['p']:.3f}."
+        f"standard error {test['standard_error']:.3f}, p {_say_p(test['p'], equal='= ')}."
     )
+
+
+def _say_p(p: float, equal: str = "") -> str:
+    return f"< {SMALLEST_P}" if p < SMALLEST_P else f"{equal}{p:.3f}"
 
 
 def _number(value: float | None, form: str = ".3f") -> str:

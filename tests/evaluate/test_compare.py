@@ -1,0 +1,139 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from medvid.contract import DataError
+from medvid.evaluate import compare_predictions
+from medvid.evaluate.delong import delong_test
+from tests.evaluate.conftest import MakeTable
+
+STUDIES = 300
+ERRORS = (0.015, 0.095)
+"""What a test at 5 % may reject of 300 true null hypotheses: 0.05 -+ 3 standard errors."""
+
+
+def noisy(table: pd.DataFrame, seed: int, size: float) -> pd.DataFrame:
+    """Returns the table of a model that sees the same cases with noise of its own."""
+    logit = np.log(table["prob_nodule"] / table["prob_vessel"])
+    p = 1 / (1 + np.exp(-logit - np.random.default_rng(seed).normal(0, size, len(table))))
+    return table.assign(prob_nodule=p, prob_vessel=1 - p)
+
+
+def brute_force(
+    labels: NDArray[np.int64], a: NDArray[np.float64], b: NDArray[np.float64]
+) -> tuple[float, float]:
+    """DeLong 1988 by its definition: every positive against every negative."""
+    parts = []
+    for scores in (a, b):
+        x, y = scores[labels == 1], scores[labels == 0]
+        parts.append((x[:, None] > y) + 0.5 * (x[:, None] == y))
+    aucs = [p.mean() for p in parts]
+    s10 = np.cov([p.mean(axis=1) for p in parts])
+    s01 = np.cov([p.mean(axis=0) for p in parts])
+    s = s10 / (labels == 1).sum() + s01 / (labels == 0).sum()
+    return float(aucs[0] - aucs[1]), float(np.sqrt(max(s[0, 0] + s[1, 1] - 2 * s[0, 1], 0)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6))
+def test_delong_by_ranks_is_delong_by_its_definition(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.r_[0, 0, 1, 1, rng.integers(0, 2, 30)]
+    a, b = np.round(rng.random(34), 1), np.round(rng.random(34), 1)
+    found = delong_test(labels, a, b)
+    difference, error = brute_force(labels, a, b)
+    assert found.difference == pytest.approx(difference, abs=1e-12)
+    assert found.standard_error == pytest.approx(error, abs=1e-7)
+    assert 0 <= found.p <= 1
+
+
+def test_delong_of_a_small_example_is_what_one_gets_by_hand() -> None:
+    labels = np.array([1, 1, 0, 0])
+    a, b = np.array([4.0, 2.0, 3.0, 1.0]), np.array([4.0, 3.0, 2.0, 1.0])
+    # a: placements of the positives 1, 1/2, of the negatives 1/2, 1; b orders all pairs right.
+    # Each has sample variance 1/8, so the variance of the difference is 1/8/2 + 1/8/2 = 1/8.
+    found = delong_test(labels, a, b)
+    assert (found.auc_a, found.auc_b) == (0.75, 1.0)
+    assert found.standard_error == pytest.approx(np.sqrt(1 / 8))
+    assert found.p == pytest.approx(0.4795, abs=1e-4)  # two-sided, z = 0.7071
+
+
+def test_a_run_against_itself_differs_by_nothing(make_table: MakeTable) -> None:
+    table = make_table()
+    found = compare_predictions(table, table, resamples=200)
+    for entry in found["metrics"].values():
+        assert (entry["difference"], entry["low"], entry["high"]) == (0, 0, 0)
+        assert entry["p"] == 1
+    assert found["delong"]["p"] == 1
+    assert "better" not in found["verdict"]
+
+
+def test_swapping_the_runs_turns_every_sign(make_table: MakeTable) -> None:
+    a, b = make_table(), noisy(make_table(), 1, 2.0)
+    ab = compare_predictions(a, b, resamples=300)["metrics"]
+    ba = compare_predictions(b, a, resamples=300)["metrics"]
+    for name, entry in ab.items():
+        assert entry["difference"] == pytest.approx(-ba[name]["difference"])
+        assert entry["low"] == pytest.approx(-ba[name]["high"])
+
+
+def test_the_order_of_the_rows_does_not_matter(make_table: MakeTable) -> None:
+    a, b = make_table(), noisy(make_table(), 1, 2.0)
+    shuffled = b.sample(frac=1, random_state=0)
+    first, second = (compare_predictions(a, t, resamples=200)["metrics"] for t in (b, shuffled))
+    for name, entry in first.items():
+        assert entry["difference"] == pytest.approx(second[name]["difference"])
+        assert entry["low"] == pytest.approx(second[name]["low"])
+
+
+def test_a_clear_difference_is_said_and_an_unclear_one_is_not(make_table: MakeTable) -> None:
+    good = make_table(separation=5.0, shared=0.1)
+    assert "Run A is better" in compare_predictions(good, noisy(good, 1, 8.0))["verdict"]
+    assert "Run B is better" in compare_predictions(noisy(good, 1, 8.0), good)["verdict"]
+    alike = compare_predictions(noisy(good, 1, 1.0), noisy(good, 2, 1.0))
+    assert alike["metrics"]["auc"]["low"] < 0 < alike["metrics"]["auc"]["high"]
+    assert "better" not in alike["verdict"]
+
+
+def test_the_paired_interval_is_narrower_than_that_of_two_unrelated_runs(
+    make_table: MakeTable,
+) -> None:
+    a = make_table()
+    paired = compare_predictions(a, noisy(a, 1, 0.3))["metrics"]["auc"]
+    apart = compare_predictions(a, make_table(seed=9))["metrics"]["auc"]
+    assert paired["high"] - paired["low"] < 0.7 * (apart["high"] - apart["low"])
+
+
+def test_other_cases_are_refused_by_name_and_left_out_on_request(make_table: MakeTable) -> None:
+    a = make_table()
+    b = a[a["case_id"] != "case7"]
+    with pytest.raises(DataError, match=r"179 in common.*case7") as caught:
+        compare_predictions(a, b)
+    assert caught.value.code == "different_cases"
+    found = compare_predictions(a, b, common_only=True, resamples=50)
+    assert (found["n_cases"], found["n_left_out"]) == (179, 1)
+
+
+def test_other_labels_and_other_classes_are_refused(make_table: MakeTable) -> None:
+    a = make_table()
+    b = a.copy()
+    b.loc[3, "label"] = "nodule" if b.loc[3, "label"] == "vessel" else "vessel"
+    with pytest.raises(DataError, match=r"case3 has another label"):
+        compare_predictions(a, b)
+    renamed = a.rename(columns={"prob_nodule": "prob_mass"}).replace("nodule", "mass")
+    with pytest.raises(DataError, match="different classes"):
+        compare_predictions(a, renamed)
+
+
+@pytest.mark.slow
+def test_the_paired_test_rejects_about_five_per_cent_of_equal_runs(make_table: MakeTable) -> None:
+    rejected = 0
+    for study in range(STUDIES):
+        table = make_table(seed=5000 + study)
+        pair = noisy(table, 2 * study, 1.0), noisy(table, 2 * study + 1, 1.0)
+        found = compare_predictions(*pair, resamples=400, seed=study)
+        rejected += found["metrics"]["auc"]["p"] < 0.05
+    assert ERRORS[0] <= rejected / STUDIES <= ERRORS[1]

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medvid.contract import ConfigError
+from medvid.evaluate import choose_threshold, cross_fit_thresholds, read_outcomes
+from tests.evaluate.conftest import MakeTable
+
+laws = settings(max_examples=50, deadline=None)
+
+
+def shares(labels: np.ndarray, scores: np.ndarray, threshold: float) -> tuple[float, float]:
+    called = scores >= threshold
+    return float(called[labels == 1].mean()), float((~called)[labels == 0].mean())
+
+
+@laws
+@given(st.integers(0, 10**6), st.floats(0.05, 1.0))
+def test_a_target_is_reached_and_no_candidate_that_reaches_it_gives_more_of_the_other(
+    seed: int, target: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.r_[0, 1, rng.integers(0, 2, 40)]
+    scores = np.round(rng.random(42), 2)
+    every = [shares(labels, scores, t) for t in [*np.unique(scores), 1.5]]
+    sensitivity, specificity = shares(
+        labels, scores, choose_threshold(labels, scores, {"sensitivity": target})
+    )
+    assert sensitivity >= target - 1e-9
+    assert specificity == max(sp for se, sp in every if se >= target - 1e-9)
+    sensitivity, specificity = shares(
+        labels, scores, choose_threshold(labels, scores, {"specificity": target})
+    )
+    assert specificity >= target - 1e-9
+    assert sensitivity == max(se for se, sp in every if sp >= target - 1e-9)
+    assert sum(shares(labels, scores, choose_threshold(labels, scores))) == pytest.approx(
+        max(se + sp for se, sp in every)
+    )
+
+
+def test_a_number_is_the_threshold() -> None:
+    assert choose_threshold(np.array([0, 1]), np.array([0.1, 0.2]), 0.7) == 0.7
+
+
+@pytest.mark.parametrize("rule", ["best", 1.5, {"ppv": 0.9}, {"sensitivity": 2.0}, {}])
+def test_a_rule_that_cannot_be_meant_is_refused(rule: object) -> None:
+    with pytest.raises(ConfigError, match="operating point"):
+        choose_threshold(np.array([0, 1]), np.array([0.1, 0.2]), rule)  # type: ignore[arg-type]
+
+
+def test_a_case_takes_no_part_in_the_choice_of_its_own_threshold(make_table: MakeTable) -> None:
+    table = make_table()
+    before = cross_fit_thresholds(read_outcomes(table), 1, "youden")
+    own = table["fold"] == 2
+    table.loc[own, ["prob_vessel", "prob_nodule"]] = [0.999, 0.001]
+    after = cross_fit_thresholds(read_outcomes(table), 1, "youden")
+    assert after[2] == before[2]
+    assert any(after[fold] != before[fold] for fold in (0, 1, 3, 4))
