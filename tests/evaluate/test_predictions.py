@@ -79,9 +79,14 @@ def test_metrics_are_recomputed_from_the_csv_where_torch_cannot_be_imported(
     write_predictions(table, tmp_path / "p.csv")
     program = (
         "import json, sys\n"
-        "sys.modules['torch'] = None\n"  # makes `import torch` an ImportError
+        "class NoTorch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.partition('.')[0] == 'torch':\n"
+        "            raise ImportError('torch is out of reach')\n"
+        "sys.meta_path.insert(0, NoTorch())\n"
         "from medvid.evaluate import evaluate_predictions, read_predictions\n"
         "found = evaluate_predictions(read_predictions(sys.argv[1]), resamples=100)\n"
+        "assert 'torch' not in sys.modules\n"
         "print(json.dumps(found, allow_nan=False))\n"
     )
     done = subprocess.run(
