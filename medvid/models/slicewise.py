@@ -39,7 +39,9 @@ class Slicewise(nn.Module):
 
     Differs from the paper: there is no single one. The trunk is He et al.'s CIFAR network with
     identity shortcuts widened by 1 x 1 convolutions and residual branches that start at zero;
-    gated attention is Ilse et al.'s, the pooling over frames Ng et al.'s "late pooling".
+    a slice's features are the maximum over its last map, not the mean, because a finding is small
+    beside the slice. Gated attention is Ilse et al.'s, the pooling over frames Ng et al.'s "late
+    pooling".
 
     Args:
         in_channels: channels of a clip.
@@ -87,7 +89,7 @@ class Slicewise(nn.Module):
         dropout: float = 0.2,
         clip_size: Size | None = None,
         pool: Literal["mean", "max", "lse", "attention"] = "max",
-        depths: Sequence[int] = (1, 1, 1),
+        depths: Sequence[int] = (1, 1, 1, 1),
         norm: Literal["batch", "group"] = "batch",
         stem_stride: Literal[1, 2, 4] = 1,
     ) -> None:
@@ -171,7 +173,7 @@ class Slicewise(nn.Module):
         )
         slices = rearrange(clips, "b c t h w -> b t c h w")
         shown = slices.flatten(0, 1) if mask is None else slices[mask]
-        seen = self.stages(self.stem(shown)).mean(dim=(2, 3))
+        seen = self.stages(self.stem(shown)).amax(dim=(2, 3))
         if mask is None:
             return rearrange(seen, "(b t) f -> b t f", b=len(clips)), None
         frames = seen.new_zeros(*mask.shape, seen.shape[1])

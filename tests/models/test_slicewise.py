@@ -57,3 +57,13 @@ def test_every_block_starts_as_its_shortcut(stem_stride: int) -> None:
 def test_group_norm_wants_whole_groups() -> None:
     with pytest.raises(ConfigError, match="multiples of 8"):
         Slicewise(width=12, norm="group")
+
+
+def test_a_finding_counts_the_same_however_large_the_slice_around_it() -> None:
+    torch.manual_seed(0)
+    model = Slicewise(width=8, depths=(1, 1)).eval()
+    small, large = torch.zeros(1, 1, 1, 32, 32), torch.zeros(1, 1, 1, 96, 96)
+    finding = torch.full((4, 4), 3.0)
+    small[..., 14:18, 14:18] = finding
+    large[..., 46:50, 46:50] = finding
+    torch.testing.assert_close(model(large), model(small))
