@@ -41,14 +41,12 @@ Entry = dict[str, Any]
 
 
 def classes(root: Path) -> tuple[str, ...]:
-    """Returns the names of the labels in natural order, or of findings in the list's order."""
+    """Returns the names of the labels, or of the findings, in natural order."""
     path, content = _read_list(root)
-    found: dict[str, None] = {}
+    found: set[str] = set()
     for name, place, entry in _list_entries(path, content):
         label = _read_label(path, f"{name}[{place}]", entry, content)
-        found |= dict.fromkeys([label] if isinstance(label, str) else label or {})
-    if any(isinstance(entry.get("label"), list) for _, _, entry in _list_entries(path, content)):
-        return tuple(found)
+        found |= {label} if isinstance(label, str) else set(label or ())
     return tuple(sorted(found, key=_natural_key))
 
 

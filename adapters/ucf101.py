@@ -171,6 +171,12 @@ def _read_split(root: Path, split: Split) -> list[_Item]:
                 _refuse(
                     path, f"names {name}, whose folder is no class of classInd.txt.", "bad_list"
                 )
+            if number and not number.isdigit():
+                _refuse(
+                    path,
+                    f"has `{number}` where the number of its class belongs, after {name}.",
+                    "bad_list",
+                )
             if number and int(number) != numbers[label]:
                 _refuse(
                     path,

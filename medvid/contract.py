@@ -253,6 +253,7 @@ class Adapter(Protocol):
         ...
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Chooses which frames of a stack make a clip; see `medvid.data.sampling`."""
 

@@ -107,7 +107,7 @@ def _cover_distractor(grid: Grid, rng: np.random.Generator) -> Volume:
     direction /= np.linalg.norm(direction)
     nearest = rng.standard_normal(3)
     nearest -= direction * (nearest @ direction)
-    half = -float(min(grid.h.min(), grid.w.min(), key=abs))
+    half = float(min(grid.h.max(), grid.w.max()))
     nearest *= rng.uniform(0.75, 1.2) * half / np.linalg.norm(nearest)
     radius = rng.uniform(0.6, 2.0)  # mm
     t, h, w = (a - b for a, b in zip((grid.t, grid.h, grid.w), nearest.tolist(), strict=True))
@@ -156,21 +156,21 @@ def _draw_head(grid: Grid, rng: np.random.Generator) -> tuple[Volume, Volume]:
 
     def shell(thickness: float) -> Volume:
         return grid.ellipsoid(
-            (_BRAIN_BELOW_MM, 0, 0), (t + thickness, h + thickness, w + thickness)
+            (_BRAIN_BELOW_MM, 0.0, 0.0), (t + thickness, h + thickness, w + thickness)
         )
 
     skull = rng.uniform(5, 8)  # mm of bone
     fluid = rng.uniform(1.5, 4)  # mm of fluid around the brain
-    brain = shell(0)
+    brain = shell(0.0)
     sheets = np.full(grid.size, -1000, dtype=np.float32)  # air
-    lay(sheets, shell(fluid + skull + rng.uniform(3, 6)), 20)  # scalp
+    lay(sheets, shell(fluid + skull + rng.uniform(3, 6)), 20.0)  # scalp
     lay(sheets, shell(fluid + skull), rng.uniform(800, 1200))
-    lay(sheets, shell(fluid), 5)
+    lay(sheets, shell(fluid), 5.0)
     lay(sheets, brain, rng.uniform(31, 37))
     aside, wide = rng.uniform(9, 14), rng.uniform(4, 9)
     for side in (-aside, aside):
         ventricle = (rng.uniform(8, 14), rng.uniform(24, 36), wide)
-        lay(sheets, grid.ellipsoid((rng.uniform(-4, 8), 0, side), ventricle), 5)
+        lay(sheets, grid.ellipsoid((rng.uniform(-4, 8), 0.0, side), ventricle), 5.0)
     return sheets, brain
 
 

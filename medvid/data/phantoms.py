@@ -23,7 +23,7 @@ from medvid.data.anatomy import Phantom, draw_haemorrhage, draw_nodule
 from medvid.data.manifest import write_manifest
 from medvid.data.rendering import Size
 
-Window = tuple[float, float]
+Window = tuple[int, int]
 """Level and width in HU."""
 
 # Of five cases the last two are of one patient, so that grouping by patient has something to group.
@@ -99,7 +99,7 @@ def find_patient(index: int) -> int:
 
 TASKS: Mapping[str, PhantomTask] = {
     "nodule": PhantomTask(
-        draw_nodule, ("artery", "nodule"), (28, 28, 28), (9, 20, 20), (-600, 1500)
+        draw_nodule, ("artery", "nodule"), (28, 28, 28), (14, 20, 20), (-600, 1500)
     ),
     "haemorrhage": PhantomTask(
         draw_haemorrhage, ("clear", "haemorrhage"), (24, 64, 64), (12, 32, 32), (40, 80)

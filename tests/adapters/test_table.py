@@ -1,0 +1,204 @@
+"""A table is read as a spreadsheet wrote it, or refused with the line that is wrong."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medvid.contract import Record, SourceError
+from medvid.data.manifest import write_manifest
+from medvid.sources import load_adapter
+
+table = load_adapter("table")
+DATA = Path(__file__).parents[2].parent / "shared/data"
+
+
+def write(folder: Path, text: str, *, encoding: str = "utf-8", files: str = "abc") -> Path:
+    for name in files:
+        (folder / f"{name}.npy").touch()
+    path = folder / "labels.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def read(path: Path) -> list[Record]:
+    return list(table.records(path))
+
+
+def refuse(path: Path) -> str:
+    with pytest.raises(SourceError) as caught:
+        read(path)
+    return caught.value.message
+
+
+def test_columns_become_a_record(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "case_id,patient_id,path,label,x_mm,y_mm,z_mm,split,fold,series,age\n"
+        "1,p,a.npy,yes,-1.5,2,3e1,train,2,ab12,64\n",
+    )
+    assert read(path) == [
+        Record(
+            "1",
+            "p",
+            str(tmp_path / "a.npy"),
+            series="ab12",
+            label="yes",
+            center=(-1.5, 2.0, 30.0),
+            split="train",
+            fold=2,
+            extra={"age": "64"},
+        )
+    ]
+
+
+def test_german_excel_is_read(tmp_path: Path) -> None:
+    head = "case_id;patient_id;path;label;x_mm;y_mm;z_mm\r\n"
+    text = head + "1;Müller;a.npy;ja;-1,5;2,25;0\r\n;;;;;;\r\n"
+    (record,) = read(write(tmp_path, text, encoding="cp1252"))
+    assert (record.patient_id, record.center) == ("Müller", (-1.5, 2.25, 0.0))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_encodings_and_separators_do_not_matter(tmp_path: Path, encoding: str, mark: str) -> None:
+    text = "case_id,patient_id,path,label\n1,ä,a.npy,gut\n".replace(",", mark)
+    (record,) = read(write(tmp_path, text, encoding=encoding))
+    assert (record.patient_id, record.label) == ("ä", "gut")
+
+
+def test_classes_are_in_natural_order(tmp_path: Path) -> None:
+    text = "case_id,patient_id,path,label\n1,1,a.npy,grade 10\n2,2,b.npy,grade 2\n3,3,c.npy,\n"
+    path = write(tmp_path, text)
+    assert table.classes(path) == ("grade 2", "grade 10")
+    assert read(path)[2].label is None
+
+
+def test_findings_have_three_answers(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "case_id,patient_id,path,label_oedema,label_any\n1,1,a.npy,1.0,0\n2,2,b.npy,,1\n3,3,c.npy,,\n",
+    )
+    assert [record.label for record in read(path)] == [{"oedema": 1, "any": 0}, {"any": 1}, None]
+    assert table.classes(path) == ("any", "oedema")
+
+
+def test_rows_of_one_case_label_its_slices(tmp_path: Path) -> None:
+    text = "case_id,patient_id,path,slice,label\n1,p,a.npy,4,yes\n1,p,a.npy,0,no\n1,p,a.npy,,yes\n"
+    (record,) = read(write(tmp_path, text))
+    assert record.slice_labels == {4: "yes", 0: "no"}
+    assert record.label == "yes"
+
+
+def test_backslashes_of_windows_are_folders(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/a.npy").touch()
+    (record,) = read(write(tmp_path, "case_id,patient_id,path\n1,p,sub\\a.npy\n"))
+    assert Path(record.path) == tmp_path / "sub/a.npy"
+
+
+def test_excels_own_first_line_names_the_separator(tmp_path: Path) -> None:
+    path = write(tmp_path, "sep=;\ncase_id;patient_id;path;fold\n1;p;a.npy;x\n")
+    assert "line 3 has `x` in the column `fold`" in refuse(path)
+
+
+def test_a_written_manifest_is_read_back(tmp_path: Path) -> None:
+    write(tmp_path, "")
+    paths = [str(tmp_path / f"{name}.npy") for name in "abc"]
+    records = [
+        Record("1", "p", paths[0], label="x", center=(0.1, -2.0, 1e-3), split="val", fold=0),
+        Record("2", "p", paths[1], series="ab12", slice_labels={0: "x", 7: "y"}),
+        Record("3", "q", paths[2], label='ü, "quoted"', extra={"age": "64"}),
+    ]
+    write_manifest(tmp_path / "manifest.csv", records)
+    found = read(tmp_path / "manifest.csv")
+    assert [replace(record, extra={}) for record in found] == [
+        replace(record, extra={}) for record in records
+    ]
+    assert found[2].extra == {"age": "64"}
+
+
+def test_a_table_without_labels_is_for_prediction(tmp_path: Path) -> None:
+    (record,) = read(write(tmp_path, "case_id,patient_id,path\n1,p,a.npy\n"))
+    assert record.label is None
+
+
+def test_a_missing_patient_column_is_refused_with_the_reason(tmp_path: Path) -> None:
+    message = refuse(write(tmp_path, "case_id,PatientID,path\n1,p,a.npy\n"))
+    assert "no column `patient_id`" in message
+    assert "training and test at once" in message
+    assert "Is it `PatientID`?" in message
+
+
+def test_a_typo_in_label_is_not_taken_for_an_unlabelled_table(tmp_path: Path) -> None:
+    assert "Is it `lable`?" in refuse(
+        write(tmp_path, "case_id,patient_id,path,lable\n1,p,a.npy,x\n")
+    )
+
+
+def test_missing_files_are_counted_and_the_first_five_named(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{n},gone_{n}.npy,x\n" for n in range(8))
+    path = write(tmp_path, f"case_id,patient_id,path,label\na,a,a.npy,x\n{rows}")
+    message = refuse(path)
+    assert "8 of 9 files" in message
+    assert "line 3: " in message
+    assert "gone_4.npy; and 3 more" in message
+    assert "gone_5" not in message
+    assert len(list(table.records(path, check_files=False))) == 9
+
+
+HEAD = "case_id,patient_id,path,label,slice,x_mm,y_mm,z_mm,split,fold\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("1,p,a.npy,x\n1,p,a.npy,x\n", "line 3 repeats the case `1`"),
+        ("1,p,a.npy,x,2\n1,p,a.npy,x,2\n", "line 3 repeats the case `1`, slice 2"),
+        ("1,p,a.npy,x,0\n1,q,a.npy,x,1\n", "line 3 gives the case `1` the patient_id `q`"),
+        ("1,,a.npy,x\n", "line 2 has no `patient_id`"),
+        ("1,p,a.npy,x,last\n", "line 2 has `last` in the column `slice`"),
+        ("1,p,a.npy,x,-1\n", "line 2 has `-1` in the column `slice`"),
+        ("1,p,a.npy,x,,1,2,\n", "line 2 has `` in the column `z_mm`"),
+        ("1,p,a.npy,x,,1,2,nan\n", "line 2 has `nan` in the column `z_mm`"),
+        ("1,p,a.npy,x,,,,,holdout\n", "split `holdout`. Splits are train, val, test"),
+        ("1,p,a.npy,x,,,,,,one\n", "line 2 has `one` in the column `fold`"),
+        ("1,p,a.npy,x,,,,,,,surplus\n", "`surplus` stands in a column without a name"),
+    ],
+)
+def test_a_wrong_cell_is_named_with_its_line(tmp_path: Path, rows: str, sentence: str) -> None:
+    assert sentence in refuse(write(tmp_path, HEAD + rows))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("case_id,patient_id,path,label_a\n1,p,a.npy,yes\n", "`yes` in the column `label_a`"),
+        ("case_id,patient_id,path,label,label_a\n1,p,a.npy,x,1\n", "both `label` and `label_a`"),
+        ("case_id,patient_id,path,x_mm\n1,p,a.npy,1\n", "not all of x_mm, y_mm, z_mm"),
+        ("case_id,patient_id,path,path\n1,p,a.npy,b.npy\n", "column `path` more than once"),
+        ("\n", "is empty"),
+    ],
+)
+def test_a_wrong_table_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    assert sentence in refuse(write(tmp_path, text))
+
+
+def test_a_workbook_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "labels.xlsx"
+    path.write_bytes(b"PK\x03\x04 and so on")
+    assert "Save the sheet as `CSV UTF-8`" in refuse(path)
+
+
+def test_an_absent_table_is_a_sentence(tmp_path: Path) -> None:
+    assert "There is no file" in refuse(tmp_path / "none.csv")
+
+
+def test_the_real_nodule_table_is_read() -> None:
+    path = DATA / "ct_lidc_nodule_vs_vessel/manifest.csv"
+    if not path.exists():
+        pytest.skip("ct_lidc_nodule_vs_vessel absent")
+    records = read(path)
+    assert len(records) == 574
+    assert len({record.patient_id for record in records}) == 260
+    assert table.classes(path) == ("nodule", "vessel")

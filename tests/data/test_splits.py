@@ -1,0 +1,154 @@
+"""Laws of the splits: patients are whole, classes are everywhere, leaks stop."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medvid.contract import ConfigError, DataError, Record
+from medvid.data.labels import LabelSpace, find_label_space
+from medvid.data.splits import Fold, audit_folds, describe_folds, make_folds, read_folds
+
+SPACE = LabelSpace(("a", "b"), multilabel=False)
+
+
+def make(cases: int, patients: int, seed: int = 0) -> list[Record]:
+    rng = np.random.default_rng(seed)
+    owners = np.concatenate([np.arange(patients), rng.integers(0, patients, cases - patients)])
+    return [
+        Record(f"c{k}", f"p{owner}", f"c{k}.nii.gz", label="ab"[owner % 2])
+        for k, owner in enumerate(owners)
+    ]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(20, 80), st.integers(2, 5), st.sampled_from([0.0, 0.15, 0.3]), st.integers(0, 9))
+def test_every_case_is_tested_once_and_no_patient_is_on_two_sides(
+    cases: int, folds: int, validation: float, seed: int
+) -> None:
+    records = make(cases, 16, seed)
+    made = make_folds(records, SPACE, seed=seed, folds=folds, validation=validation)
+    tested = [case for fold in made for case in fold.test]
+    assert sorted(tested) == sorted(record.case_id for record in records)
+    owner = {record.case_id: record.patient_id for record in records}
+    for fold in made:
+        sides = [{owner[case] for case in side} for side in fold.sides().values()]
+        assert not sides[0] & sides[1]
+        assert not sides[0] & sides[2]
+        assert not sides[1] & sides[2]
+        assert sum(map(len, fold.sides().values())) == cases
+        assert bool(fold.val) == (validation > 0)
+    audit_folds(made, records, SPACE)
+
+
+def test_the_same_seed_gives_the_same_folds_and_another_repeat_others() -> None:
+    records = make(60, 30)
+    first = make_folds(records, SPACE, seed=1, repeats=2)
+    assert first == make_folds(records, SPACE, seed=1, repeats=2)
+    assert first[0].test != first[5].test
+    assert [(fold.repeat, fold.fold) for fold in first[4:6]] == [(0, 4), (1, 0)]
+
+
+def test_folds_survive_splits_json() -> None:
+    made = make_folds(make(40, 20), SPACE, seed=0)
+    assert read_folds(describe_folds(made)) == made
+
+
+def test_columns_of_the_manifest_decide_when_they_are_filled() -> None:
+    records = make(20, 20)
+    split = [replace(r, split="test" if k < 5 else "train") for k, r in enumerate(records)]
+    (fixed,) = make_folds(split, SPACE, seed=0, validation=0.0)
+    assert set(fixed.test) == {f"c{k}" for k in range(5)}
+    column = [replace(r, fold=k % 4) for k, r in enumerate(records)]
+    assert len(make_folds(column, SPACE, seed=0)) == 4
+    assert len(make_folds(column, SPACE, seed=0, method="grouped", folds=2)) == 2
+
+
+def test_val_rows_are_the_test_where_there_are_no_test_rows() -> None:
+    records = [replace(r, split="val" if k < 6 else "train") for k, r in enumerate(make(30, 30))]
+    (fold,) = make_folds(records, SPACE, seed=0, validation=0.2)
+    assert set(fold.test) == {f"c{k}" for k in range(6)}
+    assert fold.val
+    assert not set(fold.val) & set(fold.test)
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "said"),
+    [
+        (make(9, 1), {}, "belong to one patient"),
+        (make(9, 3), {"folds": 5}, "3 patients for 5 folds"),
+        (make(30, 30)[:1] + [r for r in make(30, 30) if r.label == "b"], {}, "Only 1 patients"),
+        (make(30, 30), {"validation": 0.5}, "below 0.5"),
+        (make(30, 30), {"folds": 1}, "2 or more"),
+        (make(30, 30), {"method": "columns"}, "needs a `split` or a `fold` column"),
+    ],
+)
+def test_what_cannot_be_split_is_a_sentence(
+    records: list[Record], options: dict[str, object], said: str
+) -> None:
+    with pytest.raises((DataError, ConfigError), match=said):
+        make_folds(records, SPACE, seed=0, **options)  # type: ignore[arg-type]
+
+
+def test_a_patient_on_two_sides_stops_the_audit() -> None:
+    records = [
+        replace(r, patient_id="same") if k in (0, 9) else r for k, r in enumerate(make(20, 20))
+    ]
+    ids = [record.case_id for record in records]
+    fold = Fold(0, 0, tuple(ids[:8]), (), tuple(ids[8:]))
+    with pytest.raises(DataError, match="the same patient") as caught:
+        audit_folds([fold], records, SPACE)
+    assert caught.value.code == "leakage"
+
+
+def test_identical_pixels_on_two_sides_stop_the_audit() -> None:
+    records = make(20, 20)
+    ids = [record.case_id for record in records]
+    fold = Fold(0, 0, tuple(ids[:8]), (), tuple(ids[8:]))
+    pixels = {case: case for case in ids} | {ids[0]: "x", ids[12]: "x"}
+    with pytest.raises(DataError, match="identical pixels"):
+        audit_folds([fold], records, SPACE, pixels)
+
+
+def test_a_class_that_is_tested_but_never_trained_on_stops_the_audit() -> None:
+    records = make(20, 20)
+    train = tuple(r.case_id for r in records if r.label == "a")
+    test = tuple(r.case_id for r in records if r.label == "b")
+    with pytest.raises(DataError, match="class `b` is tested but never trained on") as caught:
+        audit_folds([Fold(0, 0, train, (), test)], records, SPACE)
+    assert caught.value.exit_code == 3
+
+
+def test_slices_of_one_scan_stay_together() -> None:
+    records = [
+        Record(f"s{k}", f"p{k}", "x", slice_labels={0: "a", 1: "ab"[k % 2]}) for k in range(20)
+    ]
+    made = make_folds(records, SPACE, seed=0, folds=4)
+    audit_folds(made, records, SPACE)
+    assert all(len(fold.test) == 5 for fold in made)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["a", "a"], "Every record has the label `a`"),
+        ([None, None], "No record has a label"),
+        (["a", {"x": 1}], "use one kind"),
+    ],
+)
+def test_labels_that_cannot_be_learnt_are_a_sentence(labels: list[object], said: str) -> None:
+    records = [Record(f"c{k}", f"p{k}", "x", label=label) for k, label in enumerate(labels)]  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=said):
+        find_label_space(records)
+
+
+def test_classes_are_sorted_as_people_count() -> None:
+    records = [Record(f"c{k}", f"p{k}", "x", label=f"grade {k}") for k in (10, 9, 2)]
+    assert find_label_space(records).classes == ("grade 2", "grade 9", "grade 10")
+
+
+def test_findings_are_numbers_and_unknown_ones_are_nan() -> None:
+    space = LabelSpace(("x", "y"), multilabel=True)
+    np.testing.assert_array_equal(space.encode({"y": 1}), [np.nan, 1])
