@@ -1,8 +1,9 @@
 """Reads, extends, overrides and saves configs: plain YAML, no code, no interpolation.
 
 A config has the sections `data, transforms, model, train, evaluate` and the scalars `name`,
-`seed` and `overfit`. `extends: run/nodules` names a parent: a config that ships with medvid, or a file beside
-this one. Mappings are merged key by key, except that a section whose `name` changes starts anew.
+`seed` and `overfit`. `extends: run/lidc_c3d5` names a parent: a config that ships with medvid, or
+a file beside this one. Mappings are merged key by key, except that a section whose `name` changes
+starts anew.
 """
 
 import copy

@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
 from medvid.contract import ConfigError
-from medvid.data.phantoms import TASKS, WRITERS, Phantom, find_patient, make_phantom, write_phantom
+from medvid.data.anatomy import Phantom
+from medvid.data.phantoms import TASKS, WRITERS, find_patient, make_phantom, write_phantom
 from medvid.io import open_stack
 from medvid.sources import load_adapter
 
@@ -147,7 +148,7 @@ def test_blood_is_all_that_differs_in_a_forced_pair() -> None:
 def test_tissues_have_their_hu(nodules: list[Phantom], heads: list[Phantom]) -> None:
     lungs = np.array([np.median(p.volume) for p in nodules[:50]])
     assert lungs.min() > -900
-    assert lungs.max() < -800
+    assert lungs.max() < -780  # distractor vessels cover a part of the small cube
     for head in heads[:10]:
         assert head.volume[:, :3, :3].mean() == pytest.approx(-1000, abs=5)
         assert 700 < np.percentile(head.volume[12], 99) < 1300

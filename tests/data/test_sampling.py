@@ -62,8 +62,8 @@ def test_the_same_generator_gives_the_same_frames(
     first = sampler.windows(num_frames, 1.0, rng=np.random.default_rng(seed))
     again = sampler.windows(num_frames, 1.0, rng=np.random.default_rng(seed))
     np.testing.assert_array_equal(first.frames, again.frames)
-    fixed = [sampler.windows(num_frames, 1.0, rng=None).frames for _ in range(2)]
-    np.testing.assert_array_equal(*fixed)
+    fixed, repeated = (sampler.windows(num_frames, 1.0, rng=None).frames for _ in range(2))
+    np.testing.assert_array_equal(fixed, repeated)
 
 
 @settings(deadline=None)

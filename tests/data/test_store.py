@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def record_of(path: Path, name: str = "c") -> Record:
     return Record(name, name, str(path), label="a")
 
 
-def save(path: Path, array: NDArray[np.generic]) -> Record:
+def save(path: Path, array: NDArray[Any]) -> Record:
     np.save(path, array)
     return record_of(path)
 
@@ -74,9 +75,7 @@ def test_a_changed_file_or_option_gets_an_entry_of_its_own(tmp_path: Path) -> No
         (np.array([[[0, 200]]], np.uint8), np.uint8),
     ],
 )
-def test_voxels_are_kept_small(
-    tmp_path: Path, values: NDArray[np.generic], dtype: type[np.generic]
-) -> None:
+def test_voxels_are_kept_small(tmp_path: Path, values: NDArray[Any], dtype: type[Any]) -> None:
     stack, prepared = Store(tmp_path / "store").open_prepared(save(tmp_path / "v.npy", values))
     assert stack.dtype == dtype or values.dtype == np.int32
     native = stack.read()[0] * prepared.slope + prepared.intercept
