@@ -55,8 +55,9 @@ def scan(
         write_scan(out, rows)
     _show(tabulate_scan(rows), as_json)
     if not as_json:
-        usable = sum(row.verdict == "ok" for row in rows)
-        print(f"{usable} of {len(rows)} can be used as they are.")
+        found = [row for row in rows if row.verdict != "ignored"]
+        usable = sum(row.verdict == "ok" for row in found)
+        print(f"{usable} of {len(found)} can be used as they are.")
         if out is not None:
             _next(f"add labels to {out}, then medvid check CONFIG data.manifest={out}")
 

@@ -105,14 +105,14 @@ def scan_tree(
         if folder.is_dir() and files and is_frame_folder(folder):
             rows.append(_describe_stack(folder, "frames", pixels))
             done += len(files)
+            if progress is not None:
+                progress(done, total)
         else:
             for file in files:
                 _sort_file(file, pixels, rows, headers, ignored)
                 done += 1
                 if progress is not None:
                     progress(done, total)
-        if progress is not None:
-            progress(done, total)
     rows.extend(_describe_series(headers, pixels))
     rows.sort(key=lambda row: (row.path, row.series, row.code))
     if ignored:

@@ -65,7 +65,8 @@ def compare(
     folder = out or first.path / f"compared_with_{second.path.name}"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "comparison.json", result)
-    figure = _plot(folder, names, tables, positive) if result["task"] == "binary" else None
+    binary = result["task"] == "binary"
+    figure = _plot(folder, names, tables, positive, resamples) if binary else None
     write_comparison(folder, result, figure)
     return Comparison(folder, result)
 
@@ -82,9 +83,16 @@ def _read_thresholds(run: RunFolder) -> Any:
     return threshold
 
 
-def _plot(folder: Path, names: list[str], tables: list[pd.DataFrame], positive: str | None) -> Path:
+def _plot(
+    folder: Path,
+    names: list[str],
+    tables: list[pd.DataFrame],
+    positive: str | None,
+    resamples: int,
+) -> Path:
     curves = []
     for name, table in zip(names, tables, strict=True):
         outcomes = read_outcomes(table)
-        curves.append((name, roc_band(outcomes, find_positive(outcomes.classes, positive))))
+        column = find_positive(outcomes.classes, positive)
+        curves.append((name, roc_band(outcomes, column, resamples=resamples)))
     return plot_roc_comparison(folder / "roc", curves)

@@ -44,8 +44,9 @@ def run_demo(out: Path, *, cases: int = 160, console: Console | None = None) -> 
         manifest = write_phantom("nodule", out / "data", cases=cases, progress=progress)
     say(console, f"2/5  What lies there?  medvid scan {out / 'data'}")
     rows = scan_folder(out / "data", console=console)
-    usable = sum(row.verdict == "ok" for row in rows)
-    say(console, f"     {usable} of {len(rows)} series can be used as they are.")
+    series = [row for row in rows if row.kind == "dicom"]
+    usable = sum(row.verdict == "ok" for row in series)
+    say(console, f"     {usable} of {len(series)} series can be used as they are.")
     runs = [_train_one(name, number, out, manifest, console) for number, name in enumerate(CONFIGS)]
     say(console, f"5/5  Is the difference real?  medvid compare {runs[0].path} {runs[1].path}")
     made = compare(runs[0].path, runs[1].path, out=out / "comparison")
