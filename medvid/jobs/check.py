@@ -13,7 +13,7 @@ from rich.console import Console
 
 from medvid.config import Config
 from medvid.contract import MedvidError, Record, Stack
-from medvid.data.labels import stratum
+from medvid.data.labels import natural_key, stratum
 from medvid.io import open_stack
 from medvid.jobs.messages import show_progress
 from medvid.jobs.network import build_network, find_model_section
@@ -77,7 +77,7 @@ def _describe_records(data: TaskData, findings: Findings) -> None:
     patients = len({record.patient_id for record in records})
     findings.add("cases", f"{len(records)} of {patients} patients")
     counts = Counter(stratum(record, space) for record in records)
-    text = ", ".join(f"{name} {number}" for name, number in counts.most_common())
+    text = ", ".join(f"{name} {counts[name]}" for name in sorted(counts, key=natural_key))
     findings.add("labels", f"{text} (task: {data.task})")
     if data.missing:
         shown = ", ".join(data.missing[:3])

@@ -186,6 +186,8 @@ def train(
         data = job.data.prepare(progress)
     job = Job(job.config, data, job.train, job.evaluate, job.seed, job.overfit)
     folds = _make_folds(job) if run is None else read_folds(read_json(run.splits))
+    # A model that cannot be built is told before a run folder is made.
+    build_network(find_model_section(job.config), data.space, data.clip_shape(), job.seed)
     if run is None:
         run = _start_run(job, folds, runs, command)
     _check_fold_number(fold, folds)
