@@ -150,7 +150,8 @@ class Stack:
         Frames may repeat and come in any order. `rows` and `columns` cut a rectangle out of
         every frame.
 
-        Shape: (C, len(frames), H, W) in `dtype`; H and W are those of the rectangle.
+        Shape: (C, len(frames), H, W) in `dtype`; H and W are those of the rectangle. It may be a
+        read-only view of a file.
 
         Raises:
             DataError: when a frame lies outside the stack or cannot be decoded.
@@ -164,6 +165,9 @@ class Stack:
                 code="frame_outside",
             )
         if self.array is not None:
+            if asked and asked == list(range(asked[0], asked[0] + len(asked))):
+                # A run of frames is a view; picking single ones would copy every voxel.
+                return self.array[:, asked[0] : asked[-1] + 1, rows, columns]
             return self.array[:, :, rows, columns][:, asked]
         return self.read_frames(asked)[:, :, rows, columns]
 

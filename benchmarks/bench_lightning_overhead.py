@@ -1,6 +1,6 @@
 """What a training step costs through `fit_fold`, against a bare torch loop on the same batches.
 
-    python -m benchmarks.lightning_overhead
+Run: python benchmarks/bench_lightning_overhead.py
 
 Both train the same small C3D with AdamW on the same eight-clip batches in memory, 1 x 16 x 64 x 64
 a clip. A timing starts before one batch is taken and ends before the next one is, in the middle of
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from results import write_section
 from torch import Tensor, nn
 
 from medvid.train.fit import fit_fold
@@ -116,11 +117,18 @@ def main() -> None:
         order = (train_through_medvid, train_bare)[:: 1 if turn % 2 else -1]
         medians = {run: 1000 * statistics.median(run()) for run in order}
         pairs.append((medians[train_through_medvid], medians[train_bare]))
-    print("Training step, lightning against a bare loop, median ms of each round")
-    print("  medvid", *(f"{ours:.1f}" for ours, _ in pairs))
-    print("  bare  ", *(f"{bare:.1f}" for _, bare in pairs))
     ratio = statistics.median(ours / bare for ours, bare in pairs)
-    print(f"  median ratio {ratio:.3f} (aim: at most {AIM})")
+    write_section(
+        "A training step through lightning against a bare torch loop",
+        ["loop", "ms a step, every round"],
+        [
+            ["medvid fit_fold", ", ".join(f"{ours:.1f}" for ours, _ in pairs)],
+            ["bare torch", ", ".join(f"{bare:.1f}" for _, bare in pairs)],
+            ["median of the rounds' ratios", f"{ratio:.3f} (aim: at most {AIM})"],
+        ],
+        "python benchmarks/bench_lightning_overhead.py",
+        "Small C3D, eight clips of 1 x 16 x 64 x 64 a step; the two take turns.",
+    )
 
 
 if __name__ == "__main__":
