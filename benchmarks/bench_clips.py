@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from medvid.data.store import Store
 from medvid.io.write import write_nifti
 
 SHAPE = (120, 512, 512)
-CLIPS = 15
+CLIPS = 100
 
 
 def keep(sample: dict[str, Any], rng: np.random.Generator | None) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def main() -> None:
         crop = RandSpatialCropd("image", roi_size=(128, 128, 16), random_size=False)
         load = Compose([LoadImaged("image"), EnsureChannelFirstd("image"), crop])
         peer = PersistentDataset([{"image": str(path)}], load, cache_dir=Path(folder) / "monai")
-        readers = {
+        readers: dict[str, Callable[[int], Any]] = {
             "medvid ClipDataset": lambda epoch: dataset[(epoch, 0)]["clip"],
             "MONAI PersistentDataset + RandSpatialCropd": lambda epoch: peer[0]["image"],
         }

@@ -1,0 +1,57 @@
+"""On real scans and clips, where they lie beside the checkout."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from medvid.io import open_stack
+from medvid.io.scan import scan_tree
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def find(name: str) -> Path:
+    if not (DATA / name).exists():
+        pytest.skip(f"shared/data/{name} is absent")
+    return DATA / name
+
+
+def test_a_chest_ct_is_voxel_equal_to_simpleitk_in_canonical_axes() -> None:
+    folder = find("dicom_ct_chest_cptac")
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    # SimpleITK's arrays run z, y, x in LPS: feet to head, front to back, right to left.
+    expected = SimpleITK.GetArrayFromImage(SimpleITK.DICOMOrient(reader.Execute(), "LPS"))
+    stack = open_stack(folder)
+    np.testing.assert_array_equal(stack.read()[0], expected)
+    assert stack.spacing[0] == pytest.approx(3.0)
+
+
+def test_oblique_and_small_series_are_read() -> None:
+    oblique = open_stack(find("dicom_mr_brain_tumor_tcia") / "11-T1post-18670")
+    assert oblique.num_frames == 22
+    assert oblique.spacing[0] == pytest.approx(6.5, abs=0.01)  # along the normal, not along z
+    shapes = sorted(
+        (row.frames, row.height, row.width)
+        for row in scan_tree(find("dicom_mr_hippocrop"))
+        if row.verdict == "ok"
+    )
+    assert [frames for frames, _, _ in shapes] == [32, 35, 40]
+
+
+def test_hospital_faults_are_refused_with_their_reason() -> None:
+    head = [row for row in scan_tree(find("dicom_ct_head_tilt_ge")) if row.kind == "dicom"]
+    assert [(row.verdict, row.code) for row in head] == [("refused", "uneven_steps")]
+    rows = scan_tree(find("dicom_awkward_dicom2nifti"))
+    codes = {row.code for row in rows if row.verdict == "refused"}
+    assert {"missing_slices", "repeated_positions", "multi_frame", "color"} <= codes
+
+
+def test_ucf101_clips_are_counted_by_decoding() -> None:
+    rows = [row for row in scan_tree(find("video_ucf101_mini")) if row.kind == "video"]
+    assert len(rows) == 19
+    assert all(row.verdict == "ok" for row in rows)
+    assert min(row.frames for row in rows) == 88
+    assert max(row.frames for row in rows) == 296
