@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -72,9 +73,19 @@ def list_items(records: Sequence[Record], task: Task, sampler: Sampler) -> list[
 
 def draw_generator(seed: int, epoch: int, case_id: str, frame: int | None) -> np.random.Generator:
     """Returns the random generator of one draw: the same for the same four arguments, anywhere."""
-    case = int.from_bytes(hashlib.sha256(case_id.encode()).digest()[:8], "little")
-    key = np.random.SeedSequence([seed, epoch, case, 0 if frame is None else frame + 1])
-    return np.random.Generator(np.random.PCG64(key))
+    key = f"{seed}|{epoch}|{'' if frame is None else frame}|{case_id}"
+    return np.random.Generator(np.random.PCG64(_Digest(hashlib.sha256(key.encode()).digest())))
+
+
+class _Digest(ISeedSequence):
+    """A sha256 as the seed of a generator: as well mixed as numpy's SeedSequence, and cheaper."""
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> NDArray[Any]:
+        """Returns `n_words` of the digest; a PCG64 asks for 4 of 64 bits, all there are."""
+        return np.frombuffer(self.digest, dtype)[:n_words]
 
 
 @dataclass(frozen=True)
@@ -191,7 +202,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "clip": clip,
             "mask": torch.from_numpy(window.mask[0].copy()),
             "positions": torch.from_numpy(stack.positions[frames].astype(np.float32)),
-            "spacing": torch.tensor(stack.spacing, dtype=torch.float32),
+            "spacing": torch.from_numpy(np.array(stack.spacing, dtype=np.float32)),
             "window": torch.from_numpy(frames.copy()),
             "modality": stack.modality,
             "case_id": record.case_id,

@@ -80,7 +80,7 @@ def _place(starts: NDArray[np.int64], extent: Extent, num_frames: int) -> Window
     """Lays the clip at every start; frames outside the stack become masked edge frames."""
     frames = starts[:, None] + extent.offsets[None, :]
     inside = (frames >= 0) & (frames < num_frames)
-    return Windows(np.clip(frames, 0, num_frames - 1), inside)
+    return Windows(np.minimum(np.maximum(frames, 0), num_frames - 1), inside)
 
 
 def _spread(count: int, last_start: int) -> NDArray[np.int64]:
@@ -145,7 +145,9 @@ class Dense:
         if rng is None:
             starts = _spread(self.test_clips, last_start)
         else:
-            starts = rng.integers(0, last_start + 1, size=self.clips, dtype=np.int64)
+            starts = np.array(
+                [rng.integers(0, last_start + 1) for _ in range(self.clips)], np.int64
+            )
         return _place(starts, extent, num_frames)
 
 
