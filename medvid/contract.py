@@ -225,6 +225,12 @@ class VideoModel(Protocol):
 
     * `frame_logits(*inputs, mask=None) -> (B, T, classes)`: scores every frame in one pass.
     * `losses(*inputs, target, criterion) -> dict[str, Tensor]`: auxiliary losses.
+    * `exact_frames: int`: the only T it takes, for a network whose layers are built for one (that
+      of its `clip_size`); without it, or None, any T from `smallest` on.
+    * `encode_frames(*inputs, mask=None) -> (B, T, ...)` and
+      `classify_frames(frames, mask=None) -> logits (B, classes)`: for models that look at every
+      frame alone before they mix them, `__call__` in two halves. Sliding windows then encode a
+      frame once.
     * `takes_segments = True`: wants the clips axis N; for all others training folds N into the
       batch and averages the logits' probabilities.
     """

@@ -32,6 +32,7 @@ def check_clips(
     in_channels: int,
     smallest: Size,
     model: str,
+    exact_frames: int | None = None,
 ) -> Bool[Tensor, "batch t"] | None:
     """Returns the mask, or None when no frame is padding, which is the quicker way through.
 
@@ -41,14 +42,15 @@ def check_clips(
         in_channels: what the model was built for.
         smallest: (T, H, W) that the model needs at least.
         model: its name in messages.
+        exact_frames: the only T the model takes, where its layers are built for one.
 
     Shape:
         clips: (B, C, T, H, W).
         mask: (B, T) bool.
 
     Raises:
-        DataError: for another number of axes or channels, a clip smaller than `smallest`, a mask
-            of another shape, or a clip that is nothing but padding.
+        DataError: for another number of axes, channels or frames, a clip smaller than `smallest`,
+            a mask of another shape, or a clip that is nothing but padding.
     """
     if clips.ndim != 5:
         raise DataError(
@@ -65,6 +67,13 @@ def check_clips(
         )
     if any(n < least for n, least in zip((t, h, w), smallest, strict=True)):
         raise DataError(_describe_small((t, h, w), smallest, model), code="clip_too_small")
+    if exact_frames is not None and t != exact_frames:
+        raise DataError(
+            f"{model} was built for clips of exactly {exact_frames} frames, and was given {t}. "
+            f"Set `data.sampler.frames: {exact_frames}`, or choose a model that takes any number; "
+            "`medvid models` says which do.",
+            code="clip_frames",
+        )
     if mask is None:
         return None
     if mask.shape != (batch, t):

@@ -143,6 +143,22 @@ class Slicewise(nn.Module):
         """Returns the logits of every clip."""
         return self.classifier(self.dropout(self.features(clips, mask)))
 
+    def encode_frames(
+        self,
+        clips: Float[Tensor, "batch channels t h w"],
+        mask: Bool[Tensor, "batch t"] | None = None,
+    ) -> Float[Tensor, "batch t features"]:
+        """Returns the features of every slice; those of padding are zeros."""
+        return self._see_frames(clips, mask)[0]
+
+    def classify_frames(
+        self,
+        frames: Float[Tensor, "batch t features"],
+        mask: Bool[Tensor, "batch t"] | None = None,
+    ) -> Float[Tensor, "batch classes"]:
+        """Returns the logits of clips from the features of their slices."""
+        return self.classifier(self.dropout(self.pool(frames, mask)))
+
     def frame_logits(
         self,
         clips: Float[Tensor, "batch channels t h w"],
