@@ -6,21 +6,41 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from medvid.contract import MedvidError, Record
+from medvid.contract import DataError, Label, MedvidError, Record
 from medvid.data.labels import natural_key
 
 FIXED_COLUMNS = ("case_id", "patient_id", "path", "series")
 CENTER_COLUMNS = ("x_mm", "y_mm", "z_mm")
+OWN_COLUMNS = frozenset({*FIXED_COLUMNS, *CENTER_COLUMNS, "label", "slice", "split", "fold"})
+"""Columns with a meaning; a record's `extra` may use none of them."""
 
 
 def write_manifest(path: Path, records: Sequence[Record]) -> None:
-    """Writes records as the CSV that the source `table` reads.
+    """Writes records as the CSV that the source `table` reads back as the same records.
 
-    A record with slice labels takes a row per slice. Columns that no record fills are left out.
-    Paths are written as they are; the source reads relative ones from the manifest's folder.
+    A record with slice labels takes a row per slice, and one more without a slice when the stack
+    has a label as well. A record whose slices are to be labelled but are not (`slice_labels` is
+    empty) takes a row for slice 0 with an empty label. Columns that no record fills are left out,
+    but for the label. Paths are written as they are; the source reads relative ones from the
+    manifest's folder. Blanks around a text, and extra columns that hold nothing, do not come back.
+
+    Args:
+        path: of the CSV.
+        records: with case_ids that differ.
+
+    Raises:
+        DataError: when some records have one label and others several findings, or an extra
+            column has the name of a column with a meaning.
     """
     rows = [row for record in records for row in _rows(record)]
     columns = _order_columns(rows)
+    if "label" in columns and any(name.startswith("label_") for name in columns):
+        raise DataError(
+            f"{path.name} cannot hold both one `label` and several `label_<name>`: some records "
+            "have one class, others several findings. Use one kind.",
+            code="label_kind",
+            files=[path],
+        )
     write_csv(path, columns, rows)
 
 
@@ -53,6 +73,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, st
 
 
 def _rows(record: Record) -> list[dict[str, str]]:
+    taken = sorted(n for n in record.extra if n in OWN_COLUMNS or n.startswith("label_"))
+    if taken:
+        raise DataError(
+            f"The record {record.case_id} has an extra column `{taken[0]}`, which has a meaning of "
+            "its own in a manifest. Rename it.",
+            code="double_column",
+        )
     fixed = {
         "case_id": record.case_id,
         "patient_id": record.patient_id,
@@ -67,17 +94,24 @@ def _rows(record: Record) -> list[dict[str, str]]:
             name: repr(float(value))
             for name, value in zip(CENTER_COLUMNS, record.center, strict=True)
         }
+    return [{**fixed, **cells} for cells in _label_rows(record)]
+
+
+def _label_rows(record: Record) -> list[dict[str, str]]:
+    """Returns the label cells of every row that a record takes."""
     if record.slice_labels is None:
-        return [{**fixed, **_label_cells(record.label)}]
-    return [
-        {**fixed, "slice": str(frame), **_label_cells(label)}
-        for frame, label in sorted(record.slice_labels.items())
+        return [_label_cells(record.label)]
+    whole = [] if record.label is None else [_label_cells(record.label)]
+    # A slice without a label says that slices are the targets, and none of them is known.
+    slices: Mapping[int, Label | None] = record.slice_labels or {0: None}
+    return whole + [
+        {"slice": str(frame), **_label_cells(label)} for frame, label in sorted(slices.items())
     ]
 
 
-def _label_cells(label: str | Mapping[str, int] | None) -> dict[str, str]:
+def _label_cells(label: Label | None) -> dict[str, str]:
     if label is None:
-        return {"label": ""}
+        return {}
     if isinstance(label, str):
         return {"label": label}
     return {f"label_{name}": str(value) for name, value in label.items()}
@@ -85,8 +119,12 @@ def _label_cells(label: str | Mapping[str, int] | None) -> dict[str, str]:
 
 def _order_columns(rows: Sequence[Mapping[str, str]]) -> list[str]:
     filled = {name for row in rows for name, value in row.items() if value != ""}
-    labels = sorted((n for n in filled if n == "label" or n.startswith("label_")), key=natural_key)
-    usual = [*FIXED_COLUMNS, *labels, "slice", *CENTER_COLUMNS, "split", "fold"]
-    others = [name for row in rows for name in row if name not in usual]
+    findings = sorted((n for n in filled if n.startswith("label_")), key=natural_key)
+    # An unlabelled table says so by an empty column; the source takes its absence for a typo
+    # where another column has a similar name.
+    labels = ["label"] if "label" in filled or not findings else []
+    usual = [*FIXED_COLUMNS, *labels, *findings, "slice", *CENTER_COLUMNS, "split", "fold"]
+    others = [name for row in rows for name in row if name not in (*usual, "label")]
     wanted = [*usual, *dict.fromkeys(others)]
-    return [name for name in wanted if name in filled or name in ("case_id", "patient_id", "path")]
+    always = ("case_id", "patient_id", "path", "label")
+    return [name for name in wanted if name in filled or name in always]

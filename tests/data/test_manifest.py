@@ -1,0 +1,111 @@
+"""What is written as a manifest is read back as the same records."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medvid.contract import DataError, Label, Record
+from medvid.data.manifest import write_manifest
+from medvid.sources import load_adapter
+
+table = load_adapter("table")
+ROOT = Path(Path(__file__).anchor)
+
+# Cells are read without the blanks around them, and control characters belong in no label.
+words = st.text(
+    st.characters(exclude_categories=("C", "Z"), exclude_characters="\\/"), min_size=1, max_size=8
+)
+# A column name that a spreadsheet's user would write, and that is none of the manifest's own.
+names = st.from_regex(r"[a-zäö]{1,6}", fullmatch=True).filter(
+    lambda name: name not in ("label", "slice", "path", "series", "split", "fold")
+)
+findings = st.dictionaries(names, st.integers(0, 1), min_size=1, max_size=3)
+millimetres = st.floats(-1e4, 1e4)
+
+
+@st.composite
+def draw_records(draw: st.DrawFn) -> list[Record]:
+    labels: st.SearchStrategy[Label] = draw(st.sampled_from([words, findings]))
+    cases = draw(st.lists(words, min_size=1, max_size=4, unique=True))
+    return [
+        Record(
+            case_id=case,
+            patient_id=draw(words),
+            path=str(ROOT / draw(words) / "scan.npy"),
+            series=draw(st.none() | words),
+            label=draw(st.none() | labels),
+            slice_labels=draw(st.none() | st.dictionaries(st.integers(0, 500), labels, max_size=3)),
+            center=draw(st.none() | st.tuples(millimetres, millimetres, millimetres)),
+            split=draw(st.sampled_from([None, "train", "val", "test"])),
+            fold=draw(st.none() | st.integers(0, 9)),
+            extra=draw(st.dictionaries(names, words, max_size=2)),
+        )
+        for case in cases
+    ]
+
+
+def read(path: Path) -> list[Record]:
+    found = table.records(path, check_files=False)
+    # a column that one record fills is there for all: empty is what was not given
+    return [replace(r, extra={k: v for k, v in r.extra.items() if v}) for r in found]
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(records=draw_records())
+def test_every_record_comes_back_from_its_manifest(tmp_path: Path, records: list[Record]) -> None:
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, records)
+    assert read(path) == records
+
+
+def test_slices_that_are_all_unknown_stay_a_slice_task(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    records = [
+        Record("1", "p", str(ROOT / "a.npy"), slice_labels={}),
+        Record("2", "q", str(ROOT / "b.npy"), slice_labels={3: "yes"}),
+    ]
+    write_manifest(path, records)
+    assert read(path) == records
+
+
+def test_the_label_of_the_stack_stands_beside_those_of_its_slices(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    record = Record("1", "p", str(ROOT / "a.npy"), label="yes", slice_labels={0: "no", 4: "yes"})
+    write_manifest(path, [record])
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert [(row["slice"], row["label"]) for row in rows] == [
+        ("", "yes"),
+        ("0", "no"),
+        ("4", "yes"),
+    ]
+    assert read(path) == [record]
+
+
+def test_an_unlabelled_table_with_a_column_like_label_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    record = Record("1", "p", str(ROOT / "a.npy"), extra={"lable": "kept as it is"})
+    write_manifest(path, [record])
+    assert read(path) == [record]
+
+
+def test_one_class_and_several_findings_in_one_table_are_refused(tmp_path: Path) -> None:
+    records = [
+        Record("1", "p", str(ROOT / "a.npy"), label="x"),
+        Record("2", "q", str(ROOT / "b.npy"), label={"y": 1}),
+    ]
+    with pytest.raises(DataError, match="one class, others several findings"):
+        write_manifest(tmp_path / "manifest.csv", records)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["path", "label", "label_x", "x_mm", "slice"])
+def test_an_extra_column_cannot_take_the_place_of_another(tmp_path: Path, name: str) -> None:
+    record = Record("1", "p", str(ROOT / "a.npy"), extra={name: "1"})
+    with pytest.raises(DataError, match=f"extra column `{name}`"):
+        write_manifest(tmp_path / "manifest.csv", [record])
