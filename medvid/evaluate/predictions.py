@@ -4,7 +4,9 @@ Columns: case_id, patient_id, fold, seed, [frame,] then `label` (a class name, e
 or, for several findings, `label_<name>` (1, 0 or empty); `prob_<class>` and `logit_<class>`.
 """
 
+import errno
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,10 +123,37 @@ def _read_floats(cells: "pd.Series[str]", path: Path) -> NDArray[np.float64]:
 
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
-    """Writes a table of predictions, whole or not at all; floats come back bit by bit."""
-    beside = path.with_name(path.name + ".part")
-    table.to_csv(beside, index=False, lineterminator="\n")
-    os.replace(beside, path)
+    """Writes a table of predictions, whole or not at all; floats come back bit by bit.
+
+    Args:
+        table: see the module.
+        path: of the CSV; what lay there before is replaced, or stays when writing fails.
+
+    Raises:
+        DataError: when the place cannot be written to or the disk is full; names the file.
+    """
+    # Two processes may write the same table at once: each has a name of its own beside it.
+    beside = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        table.to_csv(beside, index=False, lineterminator="\n")
+        os.replace(beside, path)
+    except OSError as error:
+        raise _explain_write_error(path, error) from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _explain_write_error(path: Path, error: OSError) -> DataError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(
+            f"{path} could not be written: the disk is full. Make room, or give a place on "
+            "another disk; nothing was left half written.",
+            code="disk_full",
+            files=[path],
+        )
+    return DataError(
+        f"{path} could not be written: {error.strerror or error}.", code="not_written", files=[path]
+    )
 
 
 def read_outcomes(table: pd.DataFrame, where: str = "the table of predictions") -> Outcomes:
@@ -135,7 +164,8 @@ def read_outcomes(table: pd.DataFrame, where: str = "the table of predictions") 
         where: its name, for messages.
 
     Raises:
-        DataError: for missing columns, an unknown class, or probabilities that are none.
+        DataError: for missing columns, a case that stands there twice, an unknown class, or
+            probabilities that are none.
     """
     _check_columns(table, where)
     classes = tuple(c.removeprefix("prob_") for c in table.columns if c.startswith("prob_"))
@@ -145,6 +175,7 @@ def read_outcomes(table: pd.DataFrame, where: str = "the table of predictions") 
     keys = table["case_id"].astype(str)
     if "frame" in table.columns:
         keys = keys + " frame " + table["frame"].astype(str)
+    _check_doubles(table, keys.tolist(), where)
     return Outcomes(
         labels=_read_labels(table, classes, multilabel, where),
         probabilities=probabilities,
@@ -172,6 +203,23 @@ def _check_columns(table: pd.DataFrame, where: str) -> None:
         )
     if table.empty:
         raise DataError(f"{where} holds no prediction.", code="no_predictions", files=[where])
+
+
+def _check_doubles(table: pd.DataFrame, keys: Sequence[str], where: str) -> None:
+    """Stops at a prediction that would count twice."""
+    seeds = _read_numbers(table, "seed").tolist()
+    rows: dict[tuple[str, int], int] = {}
+    for row, prediction in enumerate(zip(keys, seeds, strict=True), start=1):
+        earlier = rows.setdefault(prediction, row)
+        if earlier != row:
+            of_seed = f" of seed {prediction[1]}" if "seed" in table.columns else ""
+            raise DataError(
+                f"{where}, row {row}: the case {prediction[0]}{of_seed} stands in row {earlier} "
+                "already and would count twice. Keep one row for every case, or tell the rows "
+                "apart by a column `frame` (of slices) or `seed` (of repeated trainings).",
+                code="double_case",
+                files=[where],
+            )
 
 
 def _check_probabilities(probabilities: NDArray[np.float64], multilabel: bool, where: str) -> None:

@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +68,80 @@ def test_a_table_that_cannot_be_meant_is_refused_in_a_sentence(
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=said):
         read_outcomes(read_predictions(path), str(path))
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "said"),
+    [
+        ("case_id", ("a", "b", "a"), "row 3: the case a stands in row 1 already"),
+        ("case_id,seed", ("a,0", "a,1", "a,0"), "row 3: the case a of seed 0 stands in row 1"),
+        ("case_id,frame", ("a,4", "a,5", "a,5"), "row 3: the case a frame 5 stands in row 2"),
+        ("case_id,fold", ("a,0", "b,0", "a,1"), "row 3: the case a stands in row 1 already"),
+    ],
+)
+def test_a_case_that_would_count_twice_is_refused_by_name(
+    tmp_path: Path, columns: str, rows: tuple[str, ...], said: str
+) -> None:
+    path = tmp_path / "p.csv"
+    lines = [f"{columns},patient_id,label,prob_x,prob_y", *(f"{row},p,x,0.5,0.5" for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
+        read_outcomes(read_predictions(path), "p.csv")
+    assert caught.value.code == "double_case"
+    once = path.with_name("once.csv")
+    once.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
+    assert len(read_outcomes(read_predictions(once))) == len(rows) - 1
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "could not be written")]
+)
+def test_a_table_that_cannot_be_written_leaves_the_old_one_and_no_half_one(
+    make_table: MakeTable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    said: str,
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("old", encoding="utf-8")
+
+    def fail(table: pd.DataFrame, beside: Path, **_: object) -> None:
+        beside.write_text("half a ta", encoding="utf-8")
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
+    with pytest.raises(DataError, match=said) as caught:
+        write_predictions(make_table(), path)
+    assert str(path) in caught.value.message
+    assert [file.name for file in tmp_path.iterdir()] == ["p.csv"]
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_a_folder_that_is_not_there_is_a_sentence(make_table: MakeTable, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent.p\.csv could not be written"):
+        write_predictions(make_table(), tmp_path / "absent" / "p.csv")
+
+
+def test_two_writers_of_one_table_do_not_share_a_temporary_file(
+    make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Path] = []
+    real = pd.DataFrame.to_csv
+
+    def watch(table: pd.DataFrame, beside: Path, **options: object) -> None:
+        used.append(beside)
+        if len(used) == 1:  # the second writer begins and ends while the first one writes
+            write_predictions(make_table(seed=1), tmp_path / "p.csv")
+        real(table, beside, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", watch)
+    write_predictions(make_table(seed=2), tmp_path / "p.csv")
+    assert len(set(used)) == 2
+    assert {file.parent for file in used} == {tmp_path}
+    again = read_predictions(tmp_path / "p.csv")
+    assert list(again["prob_nodule"]) == list(make_table(seed=2)["prob_nodule"])
+    assert [file.name for file in tmp_path.iterdir()] == ["p.csv"]
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
