@@ -43,7 +43,7 @@ def test_oblique_and_small_series_are_read() -> None:
 
 def test_hospital_faults_are_refused_with_their_reason() -> None:
     head = [row for row in scan_tree(find("dicom_ct_head_tilt_ge")) if row.kind == "dicom"]
-    assert [(row.verdict, row.code) for row in head] == [("refused", "uneven_steps")]
+    assert [(row.verdict, row.code) for row in head] == [("fixable", "uneven_steps")]
     rows = scan_tree(find("dicom_awkward_dicom2nifti"))
     codes = {row.code for row in rows if row.verdict == "refused"}
     assert {"missing_slices", "repeated_positions", "multi_frame", "color"} <= codes

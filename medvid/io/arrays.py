@@ -1,6 +1,7 @@
 """NumPy files: (T, H, W), or (T, H, W, C) with 3 channels; no patient axes, no spacing."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,18 +69,26 @@ def _load(path: Path) -> NDArray[Any]:
     if isinstance(loaded, np.ndarray):
         return loaded
     with loaded as archive:
-        names = [name for name in KEYS if name in archive.files] or archive.files
-        if len(names) != 1 and names[0] not in KEYS:
-            raise DataError(
-                f"{path} holds several arrays ({', '.join(archive.files)}); name the one to read "
-                "`x`.",
-                code="several_arrays",
-                files=[path],
-            )
-        try:
-            array: NDArray[Any] = archive[names[0]]
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile):
-            raise DataError(
-                f"{path} is cut short or damaged.", code="truncated", files=[path]
-            ) from None
+        return _take_array(path, archive)
+
+
+def _take_array(path: Path, archive: Any) -> NDArray[Any]:
+    names = [name for name in KEYS if name in archive.files] or archive.files
+    if not names:
+        raise DataError(f"{path} holds no array at all.", code="no_array", files=[path])
+    if len(names) != 1 and names[0] not in KEYS:
+        raise DataError(
+            f"{path} holds several arrays ({', '.join(archive.files)}). Name the one to read `x`.",
+            code="several_arrays",
+            files=[path],
+        )
+    try:
+        array: NDArray[Any] = archive[names[0]]
+    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile):
+        raise DataError(
+            f"{path} is cut short or damaged, or `{names[0]}` in it holds Python objects, which "
+            "are not loaded.",
+            code="truncated",
+            files=[path],
+        ) from None
     return array

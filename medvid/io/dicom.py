@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvid.contract import DataError, GeometryError, Stack
+from medvid.io.dicom_groups import common_folder, group_series
 from medvid.io.dicom_headers import SliceHeader, read_header
 from medvid.io.dicom_pixels import choose_dtype, describe_pixels, read_slices
-from medvid.io.dicom_series import Refusal, Series, group_series, name_files
+from medvid.io.dicom_regularity import name_files
+from medvid.io.dicom_series import Refusal, Series
 from medvid.io.geometry import PlaneOrAuto
+from medvid.io.wording import agree, count
 
 SIDECARS = frozenset(
     f".{ending}"
@@ -119,7 +122,9 @@ def stack_from_series(
         positions = corners @ orientation.normal
     notes = [*series.notes, *describe_pixels(series.first), *orientation.describe()]
     if beside:
-        notes.append(f"{len(beside)} unreadable files were left out ({name_files(beside)}).")
+        were = agree(len(beside), "was", "were")
+        files = count(len(beside), "unreadable file")
+        notes.append(f"{files} {were} left out ({name_files(beside)}).")
     return Stack(
         num_frames=orientation.shape[0],
         height=orientation.shape[1],
@@ -164,8 +169,6 @@ def _choose(
         if (token is None or one.first.token == token)
         and (modality is None or one.first.modality.lower() == modality.lower())
     ]
-    stacks = [one for one in wanted if isinstance(one, Series)]
-    refusals = [one for one in wanted if isinstance(one, Refusal)]
     if not wanted:
         asked = f"series {token}" if token is not None else f"series of modality {modality}"
         raise DataError(
@@ -173,6 +176,10 @@ def _choose(
             code="unknown_series",
             files=[folder],
         )
+    kept = _leave_copies(folder, wanted)
+    copies = [one for one in wanted if not any(one is other for other in kept)]
+    stacks = [one for one in kept if isinstance(one, Series)]
+    refusals = [one for one in kept if isinstance(one, Refusal)]
     # A refused stack beside a good one is a second candidate, unless it never was a stack.
     rivals = [one for one in refusals if one.code not in _NO_RIVALS]
     if len(stacks) + len(rivals) > 1 and token is None:
@@ -183,15 +190,49 @@ def _choose(
         )
     if len(stacks) == 1 and not rivals:
         left = [
-            f"{len(one.images)} images were left out: {one.reason}"
+            f"{count(len(one.images), 'image')} {agree(len(one.images), 'was', 'were')} left out: "
+            f"{one.reason}"
             for one in refusals
             if one.first.uid == stacks[0].first.uid or token is None
+        ]
+        left += [
+            f"{count(len(one.images), 'image')} of the same series in "
+            f"{common_folder(one.images).relative_to(folder)} "
+            f"{agree(len(one.images), 'was', 'were')} left out."
+            for one in copies
         ]
         return Series(stacks[0].slices, stacks[0].affine, (*stacks[0].notes, *left))
     worst = (rivals or refusals)[0]
     raise GeometryError(
         f"{folder}: {worst.reason}", code=worst.code, files=[*worst.files] or [folder]
     )
+
+
+def _leave_copies(folder: Path, wanted: Sequence[Series | Refusal]) -> list[Series | Refusal]:
+    """Leaves out what subfolders hold of a series that lies right in the folder as a stack.
+
+    Raises:
+        GeometryError: when a series lies in several subfolders, as a stack in each.
+    """
+    kept = list(wanted)
+    for token in {one.first.token for one in wanted}:
+        same = [one for one in wanted if one.first.token == token]
+        places = {common_folder(one.images) for one in same if isinstance(one, Series)}
+        if folder in places:
+            kept = [
+                one
+                for one in kept
+                if one.first.token != token or common_folder(one.images) == folder
+            ]
+        elif len(places) > 1:
+            named = ", ".join(str(place.relative_to(folder)) for place in sorted(places))
+            raise GeometryError(
+                f"{folder} holds series …{token} {len(places)} times, in {named}. Give one of "
+                "these folders.",
+                code="several_copies",
+                files=sorted(places),
+            )
+    return kept
 
 
 _NO_RIVALS = frozenset(
@@ -215,7 +256,7 @@ def _list(found: Sequence[Series | Refusal]) -> str:
         + (
             f"{len(one.slices)} slices)"
             if isinstance(one, Series)
-            else f"{len(one.images)} images, refused: {one.code})"
+            else f"{count(len(one.images), 'image')}, refused: {one.code})"
         )
         for one in found
     )

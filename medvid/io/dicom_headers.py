@@ -32,6 +32,7 @@ SPLITTING = (
 
 KEYWORDS = (
     "SOPClassUID",
+    "SOPInstanceUID",
     "SeriesInstanceUID",
     "PatientID",
     "Modality",
@@ -73,6 +74,7 @@ class SliceHeader:
     Args:
         path: the file.
         uid: SeriesInstanceUID; stays inside the reader.
+        instance: SOPInstanceUID, the same in every copy of the image; stays inside the reader.
         patient: the patient's token.
         modality: DICOM's word.
         sop_class: SOPClassUID.
@@ -99,6 +101,7 @@ class SliceHeader:
 
     path: Path
     uid: str
+    instance: str
     patient: str
     modality: str
     sop_class: str
@@ -257,6 +260,7 @@ def _build(
     return SliceHeader(
         path=path,
         uid=values.text("SeriesInstanceUID"),
+        instance=values.text("SOPInstanceUID"),
         patient=patient_token(values.text("PatientID")),
         modality=values.text("Modality") or "unknown",
         sop_class=values.text("SOPClassUID"),

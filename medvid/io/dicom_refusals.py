@@ -52,6 +52,11 @@ FOREIGN = frozenset(
 """What may lie in a series' folder, even under its UID, without being one of its slices. Every
 other refusal means that a slice of the series is broken, and then the series is refused."""
 
+EXPORT_AGAIN = frozenset(
+    {"truncated", "no_pixel_data", "no_position", "orientation_invalid", "syntax_unsupported"}
+)
+"""Faults of single files that another export of the same image does not have."""
+
 PLUGINS: Mapping[str, str] = {
     "1.2.840.10008.1.2.4.50": "pylibjpeg-libjpeg",
     "1.2.840.10008.1.2.4.51": "pylibjpeg-libjpeg",
@@ -73,16 +78,22 @@ def refuse_image(header: SliceHeader) -> tuple[str, str] | None:
     for beginning, (code, what) in OTHER_OBJECTS.items():
         if header.sop_class == beginning or header.sop_class.startswith(f"{beginning}."):
             return code, f"is {what}, not an image series."
-    if header.sop_class in ENHANCED or header.frames > 1:
+    if header.sop_class in ENHANCED:
         return (
             "multi_frame",
             "is an enhanced multi-frame object, which this version does not read. Convert it to "
             "NIfTI (dcm2niix) or to classic single-frame DICOM.",
         )
+    if header.frames > 1:
+        return (
+            "multi_frame",
+            f"holds {header.frames} frames in one file without a position for each, which cannot "
+            "be placed. Export one file for each slice.",
+        )
     if header.offset == NO_PIXELS or 0 in header.shape:
-        return "no_pixel_data", "has no pixel data (a report, or a header alone)."
+        return "no_pixel_data", "has no pixel data: it is a header alone."
     if header.samples != 1 or header.photometric in ("RGB", "PALETTE COLOR"):
-        return "color", "is a colour image (a screenshot or a report page), not a slice."
+        return "color", "is a colour image (such as a screenshot or a report page), not a slice."
     if any("LOCALIZER" in word.upper() for word in header.image_type):
         return "localizer", "is a localizer (scout): a planning image, not a slice."
     if any("MOSAIC" in word.upper() for word in header.image_type):

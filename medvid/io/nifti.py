@@ -6,7 +6,6 @@ inflated in one go by ISA-L where it is gzipped.
 
 import zlib
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from medvid.contract import DataError, GeometryError, Stack
 from medvid.io.geometry import RAS_TO_LPS, Orientation, PlaneOrAuto, orient
+from medvid.io.held import HeldVolume
 
 GZIP_WINDOW = 31
 """zlib's window bits for a gzip header and trailer."""
@@ -30,18 +30,20 @@ INT16 = np.iinfo(np.int16)
 
 
 def open_nifti(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None = None) -> Stack:
-    """Opens a NIfTI volume; decodes nothing yet.
+    """Opens a NIfTI volume; decodes nothing yet, with one exception.
 
-    Integer voxels keep their type, also after a whole-numbered rescale that fits int16; all others
-    become float32.
+    Integer voxels keep their type, also after a whole-numbered rescale whose results fit int16;
+    all others become float32. CT is taken to fit, as in DICOM; of another volume whose stored type
+    could exceed int16 after the rescale, the voxels are looked at now.
 
     Args:
         path: .nii or .nii.gz.
         plane: which patient axis T is; `auto` takes the coarse axis, and axial where none is.
-        modality: NIfTI does not tell.
+        modality: NIfTI does not tell. `CT` is int16 HU wherever its rescale is whole-numbered.
 
     Raises:
-        DataError: when the file is no NIfTI, cut short, 4-D, or holds colours or complex numbers.
+        DataError: when the file is no NIfTI, cut short, 4-D, or holds colours or complex numbers;
+            on reading, when a CT holds values beyond int16.
         GeometryError: when its affine is singular.
     """
     header = _read_header(path)
@@ -49,18 +51,19 @@ def open_nifti(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None 
     _check_voxels(path, header)
     stored = np.dtype(header.get_data_dtype())
     slope, intercept = _read_rescale(path, header)
-    dtype = _choose_dtype(stored, slope, intercept)
     try:
         orientation = orient(RAS_TO_LPS @ header.get_best_affine(), shape, plane=plane)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error.message}", code=error.code, files=[path]) from None
-    # The decoded volume stays as long as the stack does: a gzipped file has no random access.
-    load = lru_cache(maxsize=1)(lambda: _load(path, header, shape, stored))
+    load = HeldVolume(lambda: _load(path, header, shape, stored))
+    is_ct = modality is not None and modality.upper() == "CT"
+    dtype = _choose_dtype(stored, slope, intercept, None if is_ct else load)
     return make_volume_stack(
         orientation,
-        lambda: _rescale(load(), slope, intercept, dtype),
+        load,
         dtype=dtype,
         modality=modality or "unknown",
+        rescale=lambda voxels: _rescale(path, voxels, slope, intercept, dtype),
         notes=_describe_codes(header),
     )
 
@@ -71,13 +74,24 @@ def make_volume_stack(
     *,
     dtype: np.dtype[Any],
     modality: str,
+    rescale: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
     notes: Sequence[str] = (),
 ) -> Stack:
-    """Makes the stack of a volume file whose voxels come as one array in the file's axes."""
+    """Makes the stack of a volume file whose voxels come as one array in the file's axes.
+
+    Args:
+        orientation: from the file's axes to (T, H, W).
+        load: gives the stored voxels.
+        dtype: of the voxels that are read.
+        modality: DICOM's word, or `unknown`.
+        rescale: stored voxels -> values, applied to the frames that are asked for.
+        notes: one sentence each.
+    """
 
     def read_frames(frames: Sequence[int]) -> NDArray[Any]:
-        volume = orientation.apply(load())
-        return np.ascontiguousarray(volume[list(frames)])[None].astype(dtype, copy=False)
+        voxels = np.ascontiguousarray(orientation.apply(load())[list(frames)])
+        values = voxels if rescale is None else rescale(voxels)
+        return values[None].astype(dtype, copy=False)
 
     step, height, width = orientation.shape
     return Stack(
@@ -153,29 +167,52 @@ def _read_rescale(path: Path, header: Any) -> tuple[float, float]:
     return 1.0 if slope is None else float(slope), float(intercept or 0.0)
 
 
-def _choose_dtype(stored: np.dtype[Any], slope: float, intercept: float) -> np.dtype[Any]:
-    """Returns the type that holds the rescaled voxels exactly, else float32."""
+def _choose_dtype(
+    stored: np.dtype[Any],
+    slope: float,
+    intercept: float,
+    look: Callable[[], NDArray[Any]] | None,
+) -> np.dtype[Any]:
+    """Returns the type that holds the rescaled voxels exactly, else float32.
+
+    `look` gives the voxels where their type alone leaves it open; without it they are taken to fit.
+    """
     native = stored.newbyteorder("=")
     if stored.kind == "f":
         return np.dtype(np.float32)
     if slope == 1.0 and intercept == 0.0:
         return native
+    if not slope.is_integer() or not intercept.is_integer():
+        return np.dtype(np.float32)
     limits = np.iinfo(native)
-    ends = [limits.min * slope + intercept, limits.max * slope + intercept]
-    whole = slope.is_integer() and intercept.is_integer()
-    if whole and INT16.min <= min(ends) and max(ends) <= INT16.max:
-        return np.dtype(np.int16)
-    return np.dtype(np.float32)
+    fits = look is None or _fits_int16(limits.min, limits.max, slope, intercept)
+    if not fits and look is not None:
+        voxels = look()
+        fits = _fits_int16(voxels.min(), voxels.max(), slope, intercept)
+    return np.dtype(np.int16 if fits else np.float32)
+
+
+def _fits_int16(low: Any, high: Any, slope: float, intercept: float) -> bool:
+    ends = [int(value) * int(slope) + int(intercept) for value in (low, high)]
+    return INT16.min <= min(ends) and max(ends) <= INT16.max
 
 
 def _rescale(
-    voxels: NDArray[Any], slope: float, intercept: float, dtype: np.dtype[Any]
+    path: Path, voxels: NDArray[Any], slope: float, intercept: float, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     if slope == 1.0 and intercept == 0.0:
         return voxels
-    if dtype == np.dtype(np.int16):
-        return (voxels.astype(np.int32) * int(slope) + int(intercept)).astype(np.int16)
-    return (voxels.astype(np.float64) * slope + intercept).astype(np.float32)
+    if dtype != np.dtype(np.int16):
+        return (voxels.astype(np.float64) * slope + intercept).astype(np.float32)
+    values = voxels.astype(np.int64) * int(slope) + int(intercept)
+    if values.size and (values.min() < INT16.min or values.max() > INT16.max):
+        raise DataError(
+            f"{path} holds values up to {values.max()} and down to {values.min()}, which are no HU "
+            "and do not fit 16 bits. Leave out `modality`, or give the right one.",
+            code="values_outside",
+            files=[path],
+        )
+    return values.astype(np.int16)
 
 
 def _load(

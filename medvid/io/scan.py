@@ -5,23 +5,27 @@ with a reason code, and files that are clearly no scans (tables, texts) are coun
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-
-from medvid.contract import DataError, MedvidError, Stack
-from medvid.io.dicom import is_sidecar, read_headers, stack_from_series
-from medvid.io.dicom_headers import SliceHeader
-from medvid.io.dicom_series import Refusal, group_series
+from medvid.contract import DataError, MedvidError
+from medvid.io.dicom import is_sidecar
+from medvid.io.dicom_groups import part_by_series
+from medvid.io.dicom_headers import SliceHeader, read_header
 from medvid.io.frames import is_frame_folder
-from medvid.io.geometry import nearest_plane
-from medvid.io.open import ARRAYS, NIFTI, VOLUMES, open_stack
+from medvid.io.open import ARRAYS, NIFTI
+from medvid.io.scan_rows import (
+    ScanRow,
+    describe_series,
+    describe_stack,
+    explain_unexpected,
+    refuse,
+)
 from medvid.io.video import is_video
+from medvid.io.wording import agree, count
 
-Verdict = Literal["ok", "fixable", "refused", "ignored"]
+__all__ = ["ScanRow", "scan_tree"]
+
 Progress = Callable[[int, int], None]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
@@ -32,48 +36,16 @@ VOXEL_FILES = (".raw", ".zraw")
 
 NOT_A_STACK = "not_a_stack"
 
+LISTED = 12
+"""So many endings and names of files that are no scans stand in their row."""
 
-@dataclass(frozen=True)
-class ScanRow:
-    """One thing that was found.
-
-    Args:
-        path: what `open_stack` is given.
-        kind: dicom, nifti, itk, array, video, frames or other.
-        series: its token where a folder may hold several; "" otherwise.
-        patient_id: the patient's token; "" where the format has none.
-        modality: DICOM's word, `video` or `unknown`.
-        frames: T, 0 when refused.
-        height: H.
-        width: W.
-        spacing_t: mm or seconds.
-        spacing_h: mm.
-        spacing_w: mm.
-        extent_mm: from the first to the last slice, with their thickness; 0 for videos.
-        plane: of the slices; "" where there is no patient.
-        verdict: `ok`, `fixable` (an option mends it), `refused`, or `ignored` (no scan at all).
-        code: reason code, "" when ok.
-        reason: a sentence, or the notes of what was mended.
-        files: names of the files concerned.
-    """
-
-    path: str
-    kind: str
-    series: str = ""
-    patient_id: str = ""
-    modality: str = ""
-    frames: int = 0
-    height: int = 0
-    width: int = 0
-    spacing_t: float = 0.0
-    spacing_h: float = 0.0
-    spacing_w: float = 0.0
-    extent_mm: float = 0.0
-    plane: str = ""
-    verdict: Verdict = "refused"
-    code: str = ""
-    reason: str = ""
-    files: tuple[str, ...] = ()
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "nifti": NIFTI,
+    "nrrd": (".nrrd", ".nhdr"),
+    "mha": (".mha", ".mhd"),
+    "array": ARRAYS,
+}
+"""A row's kind by the ending of the file's name."""
 
 
 def scan_tree(
@@ -95,15 +67,15 @@ def scan_tree(
     root = Path(root)
     if not root.exists():
         raise DataError(f"{root} does not exist.", code="missing_file", files=[root])
-    folders = {root: [root]} if root.is_file() else _list_folders(root)
-    total = sum(map(len, folders.values()))
     rows: list[ScanRow] = []
+    folders = _list_folders(root, rows) if root.is_dir() else {root: [root]}
+    total = sum(map(len, folders.values()))
     headers: list[SliceHeader] = []
     ignored: list[Path] = []
     done = 0
     for folder, files in folders.items():
-        if folder.is_dir() and files and is_frame_folder(folder):
-            rows.append(_describe_stack(folder, "frames", pixels))
+        if _holds_frames(folder, files):
+            rows.append(describe_stack(folder, "frames", pixels))
             done += len(files)
             if progress is not None:
                 progress(done, total)
@@ -113,20 +85,53 @@ def scan_tree(
                 done += 1
                 if progress is not None:
                     progress(done, total)
-    rows.extend(_describe_series(headers, pixels))
+    for images in part_by_series(headers):
+        rows.extend(describe_series(images, pixels))
     rows.sort(key=lambda row: (row.path, row.series, row.code))
     if ignored:
         rows.append(_count_ignored(root, ignored))
     return rows
 
 
-def _list_folders(root: Path) -> dict[Path, list[Path]]:
-    """Returns every folder below `root` with its own files, both sorted."""
-    found = {
-        Path(folder): [Path(folder) / name for name in sorted(names)]
-        for folder, _, names in os.walk(root)
-    }
+def _list_folders(root: Path, rows: list[ScanRow]) -> dict[Path, list[Path]]:
+    """Returns every folder below `root` with its own files, both sorted.
+
+    A folder that may not be entered, and a link to one, get their row here.
+    """
+
+    def refuse_folder(error: OSError) -> None:
+        folder = Path(error.filename)
+        why = error.strerror or "the disk reported an error"
+        message = f"{folder} cannot be searched: {why}. Its files are unknown."
+        rows.append(refuse(folder, "other", DataError(message, code="unreadable", files=[folder])))
+
+    found: dict[Path, list[Path]] = {}
+    for folder, subfolders, names in os.walk(root, onerror=refuse_folder):
+        found[Path(folder)] = [Path(folder) / name for name in sorted(names)]
+        rows.extend(
+            _ignore_link(Path(folder) / name)
+            for name in subfolders
+            if (Path(folder) / name).is_symlink()
+        )
     return dict(sorted(found.items()))
+
+
+def _ignore_link(link: Path) -> ScanRow:
+    return ScanRow(
+        path=str(link),
+        kind="other",
+        verdict="ignored",
+        code="linked_folder",
+        reason=f"{link} links to another folder, and links are not followed. Scan that folder.",
+        files=(link.name,),
+    )
+
+
+def _holds_frames(folder: Path, files: Sequence[Path]) -> bool:
+    try:
+        return bool(files) and folder.is_dir() and is_frame_folder(folder)
+    except OSError:
+        return False  # every file then says for itself why it cannot be read
 
 
 def _sort_file(
@@ -136,20 +141,26 @@ def _sort_file(
     headers: list[SliceHeader],
     ignored: list[Path],
 ) -> None:
-    kind = _name_kind(file)
-    if kind == "ignored":
-        ignored.append(file)
-    elif kind == "dicom":
-        found, errors = read_headers([file])
-        headers.extend(found)
-        rows.extend(_refuse(file, "other", error) for error in errors)
-    else:
-        rows.append(_describe_stack(file, kind, pixels))
+    try:
+        if not file.is_file() and not file.is_symlink():
+            ignored.append(file)  # a pipe or a device: opening it might wait for ever
+            return
+        kind = _name_kind(file)
+        if kind == "ignored":
+            ignored.append(file)
+        elif kind == "dicom":
+            headers.append(read_header(file))
+        else:
+            rows.append(describe_stack(file, kind, pixels))
+    except MedvidError as error:
+        rows.append(refuse(file, "other", error))
+    except Exception as error:
+        rows.append(refuse(file, "other", explain_unexpected(file, error)))
 
 
 def _name_kind(file: Path) -> str:
     name = file.name.lower()
-    for kind, endings in (("nifti", NIFTI), ("itk", VOLUMES), ("array", ARRAYS)):
+    for kind, endings in KINDS.items():
         if name.endswith(endings):
             return kind
     if is_video(file):
@@ -160,109 +171,17 @@ def _name_kind(file: Path) -> str:
     return "ignored" if is_sidecar(file) or name.endswith(PICTURES) else "dicom"
 
 
-def _describe_stack(path: Path, kind: str, pixels: bool) -> ScanRow:
-    try:
-        stack = open_stack(path)
-        if pixels:
-            _decode(stack, path)
-    except MedvidError as error:
-        return _refuse(path, kind, error)
-    return _fill(ScanRow(str(path), kind), stack)
-
-
-def _refuse(path: Path, kind: str, error: MedvidError) -> ScanRow:
-    return ScanRow(
-        path=str(path),
-        kind=kind,
-        verdict="refused",
-        code=error.code,
-        reason=error.message,
-        files=tuple(Path(file).name for file in error.files),
-    )
-
-
-def _fill(row: ScanRow, stack: Stack) -> ScanRow:
-    plane = ""
-    if stack.affine is not None:
-        along = stack.affine[:3, 0]
-        plane = nearest_plane(along / np.linalg.norm(along))
-    step, height, width = (round(float(value), 6) for value in stack.spacing)
-    return replace(
-        row,
-        modality=stack.modality,
-        frames=stack.num_frames,
-        height=stack.height,
-        width=stack.width,
-        spacing_t=step,
-        spacing_h=height,
-        spacing_w=width,
-        extent_mm=round(step * stack.num_frames, 3) if stack.unit == "mm" else 0.0,
-        plane=plane,
-        verdict="ok",
-        reason=" ".join(stack.notes),
-    )
-
-
-def _describe_series(headers: Sequence[SliceHeader], pixels: bool) -> Iterator[ScanRow]:
-    for found in group_series(headers):
-        images = found.images if isinstance(found, Refusal) else found.slices
-        first = images[0]
-        row = ScanRow(
-            path=str(_common_folder([image.path for image in images])),
-            kind="dicom",
-            series=first.token,
-            patient_id=first.patient,
-            modality=first.modality,
-            height=first.shape[0],
-            width=first.shape[1],
-        )
-        if isinstance(found, Refusal):
-            names = tuple(file.name for file in found.files)
-            yield replace(
-                row, frames=len(images), code=found.code, reason=found.reason, files=names
-            )
-            continue
-        try:
-            stack = stack_from_series(found)
-            if pixels:
-                _decode(stack, images[0].path.parent)
-        except MedvidError as error:
-            names = tuple(Path(file).name for file in error.files)
-            yield replace(row, code=error.code, reason=error.message, files=names)
-        else:
-            yield _fill(row, stack)
-
-
-def _common_folder(files: Sequence[Path]) -> Path:
-    return Path(os.path.commonpath([file.parent for file in files]))
-
-
-def _decode(stack: Stack, path: Path) -> None:
-    """Decodes frame by frame, so that memory does not grow with the stack.
-
-    Raises:
-        DataError: for pixels that cannot be decoded or are no numbers.
-    """
-    broken = 0
-    for frame in range(stack.num_frames):
-        voxels = stack.read([frame])
-        if np.issubdtype(voxels.dtype, np.floating):
-            broken += int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
-    if broken:
-        raise DataError(
-            f"{path} holds {broken} voxels that are NaN or infinite.",
-            code="nan_voxels",
-            files=[path],
-        )
-
-
 def _count_ignored(root: Path, files: Sequence[Path]) -> ScanRow:
     endings = sorted({file.suffix.lower() or file.name for file in files})
+    more = f" and {len(endings) - LISTED} more kinds" if len(endings) > LISTED else ""
     return ScanRow(
         path=str(root),
         kind="other",
         verdict="ignored",
         code=NOT_A_STACK,
-        reason=f"{len(files)} files are no scans and no videos: {', '.join(endings[:12])}.",
-        files=tuple(file.name for file in files[:12]),
+        reason=(
+            f"{count(len(files), 'file')} {agree(len(files), 'is no scan', 'are no scans')} and no "
+            f"{agree(len(files), 'video', 'videos')}: {', '.join(endings[:LISTED])}{more}."
+        ),
+        files=tuple(file.name for file in files[:LISTED]),
     )

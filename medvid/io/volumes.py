@@ -1,6 +1,5 @@
 """NRRD, MHA and MHD through SimpleITK."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from medvid.contract import DataError, GeometryError, Stack
 from medvid.io.geometry import PlaneOrAuto, orient
+from medvid.io.held import HeldVolume
 from medvid.io.nifti import make_volume_stack
 
 
@@ -40,7 +40,7 @@ def open_volume(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None
     dtype = np.dtype(np.float32) if stored.kind == "f" else stored
     return make_volume_stack(
         orientation,
-        lru_cache(maxsize=1)(lambda: _load(path)),
+        HeldVolume(lambda: _load(path)),
         dtype=dtype,
         modality=modality or "unknown",
     )

@@ -28,7 +28,7 @@ RESCALE_INTERCEPT = -1024
 
 
 def write_nifti(
-    path: Path,
+    path: str | Path,
     volume: NDArray[Any],
     *,
     spacing: tuple[float, float, float],
@@ -49,6 +49,7 @@ def write_nifti(
     Raises:
         GeometryError: for letters that are no orientation.
     """
+    path = Path(path)
     affine = canonical_affine(plane, spacing, origin)
     size = (volume.shape[0], volume.shape[1], volume.shape[2])
     order, flips = orient_to_letters(affine, size, orientation)
@@ -67,7 +68,7 @@ def write_nifti(
 
 
 def write_dicom_series(
-    folder: Path,
+    folder: str | Path,
     volume: NDArray[np.int16],
     *,
     spacing: tuple[float, float, float],
@@ -98,6 +99,7 @@ def write_dicom_series(
     Raises:
         DataError: for values that the stored 16 bits cannot hold.
     """
+    folder = Path(folder)
     if modality != "CT" and volume.min() < 0:
         raise DataError("MR voxels are stored unsigned; the volume holds negative ones.")
     intercept = RESCALE_INTERCEPT if modality == "CT" else 0

@@ -1,0 +1,11 @@
+"""Numbers in sentences: `1 file is`, `3 files are`."""
+
+
+def count(number: int, noun: str) -> str:
+    """Returns `1 file` or `3 files`, for nouns with a regular plural."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def agree(number: int, one: str, many: str) -> str:
+    """Returns the word that agrees with a number, such as `is` or `are`."""
+    return one if number == 1 else many

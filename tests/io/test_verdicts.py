@@ -1,0 +1,382 @@
+"""`fixable` is a promise: who does what the sentence says has a stack afterwards."""
+
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+from pydicom.uid import UID
+
+import medvid.io.scan as scan_module
+import medvid.io.scan_rows as rows_module
+from medvid.contract import GeometryError
+from medvid.io import open_stack
+from medvid.io.scan import ScanRow, scan_tree
+from medvid.io.write import write_dicom_series, write_nifti
+
+RLE_RUNS = 12 + 12 + 8 + 64
+"""Bytes from the pixels' tag to the first run: the element's head, an offset table with one entry,
+an item's head, and RLE's own header."""
+
+Change = Callable[[pydicom.Dataset], None]
+
+
+@pytest.fixture
+def volume() -> NDArray[np.int16]:
+    slices = np.arange(8, dtype=np.int16) * 100 - 300
+    return np.broadcast_to(slices[:, None, None], (8, 12, 10)).copy()
+
+
+@pytest.fixture
+def series(tmp_path: Path, volume: NDArray[np.int16]) -> Path:
+    folder = tmp_path / "export" / "ct"
+    write_dicom_series(folder, volume, spacing=(5.0, 0.7, 0.8), patient_id="SECRET-7")
+    return folder
+
+
+def edit(file: Path, change: Change, to: Path | None = None) -> None:
+    dataset = pydicom.dcmread(file)
+    change(dataset)
+    (to or file).parent.mkdir(exist_ok=True, parents=True)
+    dataset.save_as(to or file)
+
+
+def files_of(series: Path) -> list[Path]:
+    return sorted(series.glob("*.dcm"))
+
+
+def only_row(series: Path) -> ScanRow:
+    rows = scan_tree(series.parent)
+    assert len(rows) == 1, rows
+    return rows[0]
+
+
+def lift(millimetres: float) -> Change:
+    def change(dataset: pydicom.Dataset) -> None:
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z + millimetres]
+
+    return change
+
+
+def rename(uid: str, then: Change) -> Change:
+    def change(dataset: pydicom.Dataset) -> None:
+        dataset.SOPInstanceUID = uid
+        dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid)
+        then(dataset)
+
+    return change
+
+
+def blacken(dataset: pydicom.Dataset) -> None:
+    dataset.PixelData = bytes(len(dataset.PixelData))
+
+
+def test_a_missing_slice_is_fixable_by_putting_it_back(series: Path, tmp_path: Path) -> None:
+    away = shutil.move(files_of(series)[3], tmp_path / "away.dcm")
+    row = only_row(series)
+    assert (row.verdict, row.code) == ("fixable", "missing_slices")
+    assert "1 of 8 slices is missing" in row.reason
+    assert "Ask for the missing slice and put it into the folder" in row.reason
+    shutil.move(away, series / "asked-for.dcm")
+    assert only_row(series).verdict == "ok"
+
+
+def test_several_missing_slices_are_said_in_the_plural(series: Path) -> None:
+    for file in files_of(series)[3:5]:
+        file.unlink()
+    assert "2 of 8 slices are missing, the first between" in only_row(series).reason
+
+
+def test_another_image_at_one_place_is_fixable_by_moving_it_out(
+    series: Path, tmp_path: Path
+) -> None:
+    copy = series / "copy.dcm"
+    edit(files_of(series)[3], rename("2.25.7", blacken), copy)
+    row = only_row(series)
+    assert (row.verdict, row.code) == ("fixable", "duplicate_slice")
+    assert "copy.dcm" in row.files
+    shutil.move(copy, tmp_path / "copy.dcm")
+    assert only_row(series).verdict == "ok"
+
+
+def test_an_identical_duplicate_is_left_out_and_noted(series: Path) -> None:
+    edit(files_of(series)[3], rename("2.25.7", lambda _: None), series / "copy.dcm")
+    row = only_row(series)
+    assert (row.verdict, row.frames) == ("ok", 8)
+    assert "1 identical duplicate was left out" in row.reason
+
+
+def test_a_change_of_step_is_fixable_by_moving_the_even_part(series: Path) -> None:
+    for number, file in enumerate(files_of(series)[5:]):
+        edit(file, lift(2.3 * (number + 1)))
+    row = only_row(series)
+    assert (row.verdict, row.code) == ("fixable", "uneven_steps")
+    assert "The 5 slices from 0.0 to 20.0 mm (IM_0001.dcm to IM_0005.dcm)" in row.reason
+    part = series / "even"
+    part.mkdir()
+    for file in files_of(series)[:5]:
+        shutil.move(file, part)
+    found = {Path(row.path).name: (row.verdict, row.frames) for row in scan_tree(series)}
+    assert found == {"even": ("ok", 5), "ct": ("ok", 3)}
+    assert open_stack(part).num_frames == 5
+
+
+def test_steps_without_any_order_are_refused(series: Path) -> None:
+    for number, file in enumerate(files_of(series)):
+        edit(file, lift(1.1 * number * number))
+    assert (only_row(series).verdict, only_row(series).code) == ("refused", "uneven_steps")
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_broken_file_is_fixable_among_whole_ones_and_not_among_broken_ones(
+    series: Path, count: int
+) -> None:
+    for file in files_of(series)[-count:]:
+        file.write_bytes(file.read_bytes()[:-50])
+    row = only_row(series)
+    assert row.code == "truncated"
+    assert row.verdict == ("fixable" if count == 1 else "refused")
+    assert row.files[0] == files_of(series)[-count].name
+    if count == 1:
+        assert "The other 7 images are a regular stack" in row.reason
+        files_of(series)[-1].unlink()
+        assert only_row(series).verdict == "ok"
+    else:
+        assert "each of 4 files" in row.reason
+
+
+def test_a_broken_file_in_the_middle_must_be_asked_for(series: Path) -> None:
+    file = files_of(series)[3]
+    file.write_bytes(file.read_bytes()[:-50])
+    row = only_row(series)
+    assert row.verdict == "fixable"
+    assert "Slices are missing without it: export it again." in row.reason
+
+
+def test_an_odd_image_is_fixable_by_moving_it_out(series: Path, tmp_path: Path) -> None:
+    def turn(dataset: pydicom.Dataset) -> None:
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+
+    odd = files_of(series)[7]
+    edit(odd, turn)
+    row = only_row(series)
+    assert (row.verdict, row.code) == ("fixable", "mixed_orientation")
+    assert f"1 of 8 images ({odd.name}) has another direction than the others" in row.reason
+    shutil.move(odd, tmp_path)
+    assert only_row(series).verdict == "ok"
+
+
+def test_two_directions_of_equal_count_are_fixable_by_a_folder_for_each(series: Path) -> None:
+    def turn(dataset: pydicom.Dataset) -> None:
+        x, _, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, z, 0]
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+
+    for file in files_of(series)[4:]:
+        edit(file, turn)
+    row = only_row(series)
+    assert (row.verdict, row.code) == ("fixable", "mixed_orientation")
+    assert "its 8 images have different directions" in row.reason
+    (series / "coronal").mkdir()
+    for file in files_of(series)[4:]:
+        shutil.move(file, series / "coronal")
+    found = {(row.plane, row.verdict, row.frames) for row in scan_tree(series)}
+    assert found == {("axial", "ok", 4), ("coronal", "ok", 4)}
+
+
+def test_echoes_under_one_number_are_fixable_by_a_folder_for_each(series: Path) -> None:
+    def second(dataset: pydicom.Dataset) -> None:
+        dataset.EchoTime = 80
+        blacken(dataset)
+
+    for number, file in enumerate(files_of(series)):
+        uid = f"2.25.9{number}"
+        edit(file, lambda d: setattr(d, "EchoTime", 20))
+        edit(file, rename(uid, second), series / f"echo2_{number}.dcm")
+    row = only_row(series)
+    assert (row.verdict, row.code) == ("fixable", "repeated_positions")
+    assert "The 2 values of EchoTime have a stack each" in row.reason
+    (series / "second").mkdir()
+    for file in series.glob("echo2_*"):
+        shutil.move(file, series / "second")
+    assert [row.verdict for row in scan_tree(series)] == ["ok", "ok"]
+
+
+def test_different_images_at_a_single_place_are_refused(series: Path) -> None:
+    for number, file in enumerate(files_of(series)):
+        edit(file, lift(-5.0 * number))
+    row = only_row(series)
+    assert (row.verdict, row.code) == ("refused", "repeated_positions")
+    assert "all 8 images lie at one place" in row.reason
+
+
+def test_pixels_that_do_not_decode_are_counted_and_named(series: Path) -> None:
+    def encapsulate(dataset: pydicom.Dataset) -> None:
+        dataset.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)  # RLE
+
+    for file in files_of(series):
+        edit(file, encapsulate)
+    for file in files_of(series)[2:4]:
+        # The runs themselves are gone; the header still says how long they should be.
+        content = file.read_bytes()
+        start = content.rfind(b"\xe0\x7f\x10\x00") + RLE_RUNS
+        file.write_bytes(content[:start] + b"\x80" * (len(content) - start - 8) + content[-8:])
+    assert [row.verdict for row in scan_tree(series)] == ["ok"]
+    (row,) = scan_tree(series, pixels=True)
+    assert (row.verdict, row.code) == ("fixable", "pixels_damaged")
+    assert row.files == tuple(file.name for file in files_of(series)[2:4])
+    assert "The other 6 slices can be decoded." in row.reason
+
+
+def test_an_archive_of_several_arrays_is_fixable(tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npz", a=np.zeros((2, 3, 4)), b=np.zeros((2, 3, 4)))
+    (row,) = scan_tree(tmp_path)
+    assert (row.verdict, row.code) == ("fixable", "several_arrays")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("SECRET-7"), struct.error(), KeyError(), IndexError()]
+)
+def test_an_error_that_no_reader_foresaw_is_a_row(
+    series: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    write_nifti(series / "v.nii", np.zeros((3, 4, 5), np.int16), spacing=(2.0, 1.0, 1.0))
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(rows_module, "open_stack", fail)
+    monkeypatch.setattr(rows_module, "stack_from_series", fail)
+    rows = scan_tree(series)
+    assert sorted((row.kind, row.verdict, row.code) for row in rows) == [
+        ("dicom", "refused", "unreadable"),
+        ("nifti", "refused", "unreadable"),
+    ]
+    for row in rows:
+        assert row.path in row.reason
+        assert type(error).__name__ in row.reason
+        assert "SECRET" not in str(row)
+    monkeypatch.setattr(rows_module, "sort_series", fail)
+    monkeypatch.setattr(scan_module, "read_header", fail)
+    assert {row.code for row in scan_tree(series)} == {"unreadable"}
+    assert len(scan_tree(series)) == 9
+
+
+def test_a_series_that_cannot_be_sorted_is_one_row(
+    series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("SECRET-7")
+
+    monkeypatch.setattr(rows_module, "sort_series", fail)
+    row = only_row(series)
+    assert (row.verdict, row.code, len(row.files)) == ("refused", "unreadable", 8)
+    assert "KeyError" in row.reason
+    assert "SECRET" not in str(row)
+
+
+def test_linked_folders_have_a_row(series: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (series / "link").symlink_to(tmp_path / "other", target_is_directory=True)
+    assert [row.code for row in scan_tree(series) if row.verdict == "ignored"] == ["linked_folder"]
+
+
+def test_a_broken_link_and_a_header_cut_short_have_a_row(series: Path) -> None:
+    (series / "gone.nii.gz").symlink_to(series / "nowhere.nii.gz")
+    (series / "gone.dcm").symlink_to(series / "nowhere.dcm")
+    (series / "cut.dcm").write_bytes(files_of(series)[0].read_bytes()[:400])
+    rows = scan_tree(series)
+    assert sorted((row.verdict, row.files) for row in rows) == [
+        ("ok", ()),
+        ("refused", ("cut.dcm",)),
+        ("refused", ("gone.dcm",)),
+        ("refused", ("gone.nii.gz",)),
+    ]
+
+
+def copy_to(series: Path, *names: str) -> Path:
+    root = series.parent
+    for name in names:
+        shutil.copytree(series, root / name)
+    return root
+
+
+def test_copies_of_a_series_have_a_row_each(series: Path, volume: NDArray[np.int16]) -> None:
+    root = copy_to(series, "backup", "deep/er/copy")
+    rows = scan_tree(root)
+    assert [row.verdict for row in rows] == ["ok"] * 3
+    assert len({row.path for row in rows}) == 3
+    for row in rows:
+        stack = open_stack(row.path, series=row.series)
+        np.testing.assert_array_equal(stack.read()[0], volume)
+
+
+def test_a_copy_in_a_subfolder_is_left_out_and_noted(
+    series: Path, volume: NDArray[np.int16]
+) -> None:
+    shutil.copytree(series, series / "copy")
+    rows = scan_tree(series)
+    assert {Path(row.path).name: row.verdict for row in rows} == {"ct": "ok", "copy": "ok"}
+    stack = open_stack(series)
+    assert stack.num_frames == 8
+    assert "8 images of the same series in copy were left out." in stack.notes
+
+
+def test_a_folder_of_copies_asks_for_one_of_them(series: Path) -> None:
+    root = copy_to(series, "backup")
+    with pytest.raises(GeometryError, match="2 times, in backup, ct") as caught:
+        open_stack(root)
+    assert caught.value.code == "several_copies"
+
+
+def test_a_broken_copy_does_not_spoil_the_good_one(series: Path) -> None:
+    root = copy_to(series, "backup")
+    files_of(root / "backup")[3].unlink()
+    rows = {Path(row.path).name: row.verdict for row in scan_tree(root)}
+    assert rows == {"backup": "fixable", "ct": "ok"}
+
+
+def test_a_series_spread_over_folders_is_one(series: Path, volume: NDArray[np.int16]) -> None:
+    for number, file in enumerate(files_of(series)):
+        folder = series / f"part{number // 3}"
+        folder.mkdir(exist_ok=True)
+        shutil.move(file, folder)
+    row = only_row(series)
+    assert (row.verdict, row.frames, Path(row.path)) == ("ok", 8, series)
+    np.testing.assert_array_equal(open_stack(series).read()[0], volume)
+
+
+def test_halves_with_a_gap_between_do_not_become_two_stacks(series: Path) -> None:
+    files = files_of(series)
+    files[4].unlink()
+    for number, file in enumerate([*files[:4], *files[5:]]):
+        folder = series / ("low" if number < 4 else "high")
+        folder.mkdir(exist_ok=True)
+        shutil.move(file, folder)
+    assert (only_row(series).verdict, only_row(series).code) == ("fixable", "missing_slices")
+
+
+def test_objects_are_called_what_they_are(series: Path) -> None:
+    def without_pixels(dataset: pydicom.Dataset) -> None:
+        del dataset.PixelData
+
+    def two_frames(dataset: pydicom.Dataset) -> None:
+        dataset.NumberOfFrames = 2
+        dataset.PixelData = dataset.PixelData * 2
+
+    for name, change, code, words in (
+        ("bare.dcm", without_pixels, "no_pixel_data", "has no pixel data"),
+        ("two.dcm", two_frames, "multi_frame", "holds 2 frames in one file"),
+    ):
+        root = series.parent / code
+        edit(files_of(series)[0], change, root / name)
+        (row,) = scan_tree(root)
+        assert (row.verdict, row.code) == ("refused", code)
+        assert f"{name} {words}" in row.reason
+        assert "report" not in row.reason
+        assert "enhanced" not in row.reason
