@@ -224,7 +224,9 @@ class VideoModel(Protocol):
     smallest (T, H, W) that works. Optional members, looked for by name:
 
     * `frame_logits(*inputs, mask=None) -> (B, T, classes)`: scores every frame in one pass.
-    * `losses(*inputs, target, criterion) -> dict[str, Tensor]`: auxiliary losses.
+    * `losses(*inputs, target, criterion, mask=None) -> dict[str, Tensor]`: the main loss and any
+      auxiliary ones, whose sum is minimised. `criterion(logits, target, weight=None)` is the mean
+      over its elements, of which `weight` says how much each counts.
     * `exact_frames: int`: the only T it takes, for a network whose layers are built for one (that
       of its `clip_size`); without it, or None, any T from `smallest` on.
     * `encode_frames(*inputs, mask=None) -> (B, T, ...)` and

@@ -102,7 +102,7 @@ def compute_losses(
     target = repeat(label, "b ... -> (b n) ...", n=clips)
     own_losses = getattr(model, "losses", None)
     if own_losses is not None:
-        return dict(own_losses(*inputs, target=target, criterion=criterion))
+        return dict(own_losses(*inputs, target=target, criterion=criterion, mask=mask))
     return {"loss": criterion(model(*inputs, mask=mask), target)}
 
 

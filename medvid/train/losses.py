@@ -2,6 +2,8 @@
 
 Unknown targets never count: -1 where an element has one class, NaN where it has several findings.
 Padding frames and frames without a label are marked that way before they come here.
+
+The third argument, weight (...), says how much each element counts in the mean; None is all alike.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +61,12 @@ class CrossEntropy(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
         self.weights: Tensor
 
-    def forward(self, logits: Float[Tensor, "... classes"], target: Int[Tensor, "..."]) -> Tensor:
+    def forward(
+        self,
+        logits: Float[Tensor, "... classes"],
+        target: Int[Tensor, "..."],
+        weight: Float[Tensor, "..."] | None = None,
+    ) -> Tensor:
         """Returns the mean loss of the known targets."""
         flat = target.reshape(-1)
         weights = self.weights.to(logits.dtype)
@@ -71,8 +78,9 @@ class CrossEntropy(nn.Module):
             label_smoothing=self.label_smoothing,
             reduction="none",
         )
-        weight = weights[flat.clamp_min(0)] * (flat != UNKNOWN)
-        return _divide(losses.sum(), weight.sum())
+        share = _spread(weight, flat)
+        known = weights[flat.clamp_min(0)] * (flat != UNKNOWN) * share
+        return _divide((losses * share).sum(), known.sum())
 
 
 class BinaryCrossEntropy(nn.Module):
@@ -103,10 +111,13 @@ class BinaryCrossEntropy(nn.Module):
         self.pos_weight: Tensor
 
     def forward(
-        self, logits: Float[Tensor, "... classes"], target: Float[Tensor, "... classes"]
+        self,
+        logits: Float[Tensor, "... classes"],
+        target: Float[Tensor, "... classes"],
+        weight: Float[Tensor, "..."] | None = None,
     ) -> Tensor:
         """Returns the mean loss of the known targets."""
-        known = ~target.isnan()
+        known = _know_findings(target, weight)
         losses = functional.binary_cross_entropy_with_logits(
             logits,
             target.nan_to_num().to(logits.dtype),
@@ -153,10 +164,15 @@ class Focal(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
         self.weights: Tensor
 
-    def forward(self, logits: Float[Tensor, "... classes"], target: Int[Tensor, "..."]) -> Tensor:
+    def forward(
+        self,
+        logits: Float[Tensor, "... classes"],
+        target: Int[Tensor, "..."],
+        weight: Float[Tensor, "..."] | None = None,
+    ) -> Tensor:
         """Returns the mean loss of the known targets."""
         flat = target.reshape(-1)
-        known = flat != UNKNOWN
+        known = (flat != UNKNOWN) * _spread(weight, flat)
         chosen = flat.clamp_min(0)
         log_p = logits.reshape(-1, logits.shape[-1]).log_softmax(dim=-1)
         log_p = log_p.gather(1, chosen[:, None])[:, 0]
@@ -188,10 +204,13 @@ class MultilabelFocal(nn.Module):
         self.alpha = alpha
 
     def forward(
-        self, logits: Float[Tensor, "... classes"], target: Float[Tensor, "... classes"]
+        self,
+        logits: Float[Tensor, "... classes"],
+        target: Float[Tensor, "... classes"],
+        weight: Float[Tensor, "..."] | None = None,
     ) -> Tensor:
         """Returns the mean loss of the known targets."""
-        known = ~target.isnan()
+        known = _know_findings(target, weight)
         present = target.nan_to_num().to(logits.dtype)
         signed = logits * (2 * present - 1)
         fade = _fade(torch.sigmoid(-signed), self.gamma)
@@ -288,6 +307,17 @@ def _check_weights(option: str, weights: str | list[float], num_classes: int) ->
             code="wrong_weights",
         )
     return torch.tensor([float(weight) for weight in weights])
+
+
+def _spread(weight: Tensor | None, flat: Tensor) -> Tensor:
+    """Returns a weight for every one of the flattened elements."""
+    return torch.ones_like(flat, dtype=torch.float32) if weight is None else weight.reshape(-1)
+
+
+def _know_findings(target: Tensor, weight: Tensor | None) -> Tensor:
+    """Returns how much every finding counts: 0 where it is not known."""
+    known = ~target.isnan()
+    return known if weight is None else known * weight[..., None]
 
 
 def _fade(wrong: Tensor, gamma: float) -> Tensor:

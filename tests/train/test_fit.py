@@ -199,7 +199,10 @@ def test_labels_of_padding_frames_do_not_matter(tmp_path: Path) -> None:
 
 def test_a_models_own_losses_are_summed(folder: Path) -> None:
     class Auxiliary(TinyNet):
-        def losses(self, clip: Tensor, *, target: Tensor, criterion: Any) -> dict[str, Tensor]:
+        def losses(
+            self, clip: Tensor, *, target: Tensor, criterion: Any, mask: Tensor | None = None
+        ) -> dict[str, Tensor]:
+            assert mask is not None  # the loader's; a loss per frame has to leave padding out
             return {"main": criterion(self(clip), target) * 0 + 2, "auxiliary": clip.sum() * 0 + 3}
 
     _fit(folder, Auxiliary(), epochs=1)

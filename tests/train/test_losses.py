@@ -145,3 +145,18 @@ def test_labels_are_counted() -> None:
     assert count_classes(["a", "b", None, "a"], ("a", "b"), multilabel=False) == [2, 1]
     findings = [{"x": 1, "y": 0}, {"x": 0}, None]
     assert count_classes(findings, ("x", "y"), multilabel=True) == [(1, 1), (1, 0)]
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_an_element_of_weight_two_counts_like_two_elements(name: str) -> None:
+    multilabel = bool(vars(LOSSES[name])["multilabel"])
+    loss = build_loss(name, num_classes=2, multilabel=multilabel)
+    logits = _logits(2, 3, 2)
+    target = torch.tensor([[0, 1, 1], [1, -1, 0]])
+    if multilabel:
+        target = torch.stack([target, 1 - target], dim=-1).float()
+        target = target.masked_fill((target < 0) | (target > 1), math.nan)
+    weight = torch.tensor([[2.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    index = torch.tensor([0, 0, 1, 3, 4, 5])
+    twice = loss(logits.flatten(0, 1)[index], target.flatten(0, 1)[index])
+    assert loss(logits, target, weight).item() == pytest.approx(twice.item(), abs=CLOSE)
