@@ -15,8 +15,12 @@ from medvid.evaluate.measure import Thresholds, find_positive, make_measure
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.evaluate.predictions import Outcomes, read_outcomes
 from medvid.evaluate.summary import name_task, plain
+from medvid.evaluate.terms import count_cases, list_terms
 
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
+
+CALLED = frozenset({"ppv", "npv"})
+"""Shares of the cases that a run calls positive or negative; each run calls others."""
 
 NAMES_SHOWN = 3  # cases named in a message
 
@@ -69,12 +73,17 @@ def compare_predictions(
         found.append((estimate(outcomes, measure), resample(outcomes, measure, draws)))
     (values_a, draws_a), (values_b, draws_b) = found
     cases = len(np.unique(first.keys))
+    # Labels are the same in both runs, what is called positive is not.
+    terms = {
+        name: () if name in CALLED else own
+        for name, own in list_terms(first, column, DEFAULT_THRESHOLD).items()
+    }
     metrics = {
         name: {
             "a": plain(values_a[name]),
             "b": plain(values_b[name]),
             **_difference(values_a[name] - values_b[name], draws_a[name] - draws_b[name], level),
-            "n": cases,
+            "n": count_cases(first, terms.get(name, ())),
             "method": f"paired {METHOD}, {resamples} resamples",
         }
         for name in values_a

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medvid.evaluate.bootstrap import draw_patients, percentile_interval
+from medvid.evaluate.bootstrap import draw_patients
+from medvid.evaluate.intervals import EQUAL, make_interval
 from medvid.evaluate.metrics import weighted_auc
 from medvid.evaluate.predictions import Outcomes
+from medvid.evaluate.terms import Term, count_trials
 
 Floats = NDArray[np.float64]
 
@@ -22,8 +24,8 @@ class RocBand:
     Args:
         fpr: (GRID,) false positive rates, 0 to 1.
         tpr: (GRID,) true positive rates.
-        low: (GRID,) lower limit of tpr.
-        high: (GRID,) upper limit of tpr.
+        low: (GRID,) lower limit of tpr; NaN where all resamples draw the same curve.
+        high: (GRID,) upper limit of tpr, likewise.
         auc: area under the curve.
         auc_low: its lower limit.
         auc_high: its upper limit.
@@ -52,7 +54,9 @@ def roc_band(
 ) -> RocBand:
     """Computes the ROC curve of a binary table with a patient-cluster bootstrap band.
 
-    Several seeds are pooled into one curve; the AUC in the band is that of the pooled curve.
+    Where all resamples draw the same curve (perfect separation) there is no band, since one of no
+    width would say that the curve is known for certain; the AUC then has its exact bound. Several
+    seeds are pooled into one curve; the AUC in the band is that of the pooled curve.
     """
     known = outcomes.known()
     labels = (known.labels == positive).astype(np.int64)
@@ -67,15 +71,19 @@ def roc_band(
         curves[number] = _curve(labels, scores, weights[0], grid)
         aucs[number] = weighted_auc(labels, scores, weights)[0]
     low, high = np.nanquantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    auc_low, auc_high = percentile_interval(aucs, level)
+    if np.nanmax(high - low) <= EQUAL:
+        low, high = np.full((2, GRID), np.nan)
+    auc = float(weighted_auc(labels, scores, one)[0])
+    trials = count_trials(known, [Term(labels == 1, labels == 0)])
+    limits = make_interval(auc, aucs, trials, level)
     return RocBand(
         fpr=grid,
         tpr=_curve(labels, scores, one[0], grid),
         low=low,
         high=high,
-        auc=float(weighted_auc(labels, scores, one)[0]),
-        auc_low=auc_low,
-        auc_high=auc_high,
+        auc=auc,
+        auc_low=limits.low,
+        auc_high=limits.high,
         n=len(np.unique(known.keys)),
         level=level,
     )

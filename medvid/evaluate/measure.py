@@ -15,6 +15,9 @@ Floats = NDArray[np.float64]
 Thresholds = Mapping[int, float] | float
 """One for all, or one a fold."""
 
+OF_ANY = frozenset({"accuracy", "log_loss", "brier", "ece"})
+"""Metrics that mean something for a finding that is never, or always, present."""
+
 
 def find_positive(classes: Sequence[str], positive: str | None) -> int:
     """Returns the index of the positive class of two: the last one unless said otherwise.
@@ -34,11 +37,13 @@ def find_positive(classes: Sequence[str], positive: str | None) -> int:
 
 def make_measure(outcomes: Outcomes, positive: int, thresholds: Thresholds) -> Measure:
     """Returns the function that computes the metrics of this kind of task."""
+    present = list_present(outcomes)
     if outcomes.multilabel:
-        return lambda rows, weights: _measure_findings(rows, weights, thresholds)
+        known = list_known(outcomes)
+        return lambda rows, weights: _measure_findings(rows, weights, thresholds, known, present)
     if len(outcomes.classes) > 2:
         return lambda rows, weights: multiclass_metrics(
-            rows.labels.astype(np.int64), rows.probabilities, weights
+            rows.labels.astype(np.int64), rows.probabilities, weights, present
         )
     return lambda rows, weights: binary_metrics(
         (rows.labels == positive).astype(np.int64),
@@ -58,6 +63,22 @@ def make_class_measures(outcomes: Outcomes, thresholds: Thresholds) -> dict[str,
     if len(outcomes.classes) == 2:
         return {}
     return {name: partial(_measure_class, column=k) for k, name in enumerate(outcomes.classes)}
+
+
+def list_present(outcomes: Outcomes) -> list[int]:
+    """Returns the classes that have a case, or the findings that are present and absent in some.
+
+    The others have no AUC; averages over classes or findings leave them out.
+    """
+    if not outcomes.multilabel:
+        return [int(k) for k in np.unique(outcomes.labels[outcomes.labels >= 0])]
+    both = (outcomes.labels == 1).any(axis=0) & (outcomes.labels == 0).any(axis=0)
+    return [int(k) for k in np.flatnonzero(both)]
+
+
+def list_known(outcomes: Outcomes) -> list[int]:
+    """Returns the findings that are known, present or absent, in at least one row."""
+    return [int(k) for k in np.flatnonzero(~np.isnan(outcomes.labels).all(axis=0))]
 
 
 def call_positive(rows: Outcomes, column: int, thresholds: Thresholds) -> NDArray[np.bool_]:
@@ -87,9 +108,18 @@ def _measure_finding(
     )
 
 
-def _measure_findings(rows: Outcomes, weights: Floats, thresholds: Thresholds) -> dict[str, Floats]:
-    each = [
-        _measure_finding(rows, weights, column=column, thresholds=thresholds)
-        for column in range(len(rows.classes))
-    ]
-    return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
+def _measure_findings(
+    rows: Outcomes,
+    weights: Floats,
+    thresholds: Thresholds,
+    known: Sequence[int],
+    present: Sequence[int],
+) -> dict[str, Floats]:
+    """Averages over findings: those present and absent in some case, or all known ones."""
+    each = {k: _measure_finding(rows, weights, column=k, thresholds=thresholds) for k in known}
+    undefined = np.full(len(weights), np.nan)
+    made = {}
+    for name in each[known[0]]:
+        parts = [each[k][name] for k in known if k in present or name in OF_ANY]
+        made[name] = np.mean(parts, axis=0) if parts else undefined
+    return made

@@ -4,7 +4,7 @@ Weights are (R, n): how often each of n predictions counts in each of R resample
 is the metric itself. All metrics return (R,), NaN where one is undefined (a class that is absent).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,20 +60,26 @@ def binary_metrics(
 
 
 def multiclass_metrics(
-    labels: NDArray[np.int64], probabilities: Floats, weights: Floats
+    labels: NDArray[np.int64],
+    probabilities: Floats,
+    weights: Floats,
+    present: Sequence[int] | None = None,
 ) -> dict[str, Floats]:
     """Computes the metrics of a task with one class of several; the class is the likeliest.
 
     AUC and average precision are macro averages of one class against the rest; balanced accuracy
     is the mean recall. The Brier score sums over classes; the calibration error is that of the
-    likeliest class.
+    likeliest class. A class without a case has no AUC and no recall, so that the averages are over
+    the classes present.
 
     Args:
         labels: (n,) class index.
         probabilities: (n, classes).
         weights: (R, n).
+        present: the classes to average over; those of `labels` when None. A resample that lacks
+            one of them is undefined: it would average over other classes than the rest.
     """
-    classes = range(probabilities.shape[1])
+    classes = [int(k) for k in np.unique(labels)] if present is None else present
     chosen = probabilities.argmax(axis=1)
     right = (chosen == labels).astype(np.float64)
     total = weights.sum(axis=1)

@@ -1,6 +1,7 @@
 """The threshold at which a probability becomes a decision: chosen on validation, never on test."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +31,18 @@ def choose_threshold(
             threshold with at least that sensitivity; `{specificity: 0.9}` the lowest one with at
             least that specificity; a number is the threshold.
 
+    Where one of the classes is absent nothing can be chosen: the threshold is 0.5, with a
+    `UserWarning`. `explain_fallback` gives the sentence for the record.
+
     Raises:
         ConfigError: for a rule that cannot be meant.
     """
     check_rule(rule)
     if isinstance(rule, int | float):
         return float(rule)
-    if len(np.unique(labels)) < 2:
+    fallback = explain_fallback(labels, rule)
+    if fallback:
+        warnings.warn(f"The operating point is {fallback}.", UserWarning, stacklevel=2)
         return DEFAULT_THRESHOLD
     distinct = np.unique(scores)
     candidates = np.concatenate([[0.0], (distinct[1:] + distinct[:-1]) / 2, [distinct[-1] + 1e-6]])
@@ -52,6 +58,24 @@ def choose_threshold(
     if what == "sensitivity":
         return float(candidates[np.flatnonzero(sensitivity >= target - 1e-12)[-1]])
     return float(candidates[np.flatnonzero(specificity >= target - 1e-12)[0]])
+
+
+def explain_fallback(labels: NDArray[np.int64], rule: Rule) -> str:
+    """Says why a threshold is not what the rule asks for; empty where it is.
+
+    Args:
+        labels: (n,) 0 or 1, of the cases to choose on.
+        rule: see `choose_threshold`.
+
+    Returns:
+        Such as `0.5, since all 12 cases to choose on (youden) are negative`.
+    """
+    if isinstance(rule, int | float) or len(np.unique(labels)) == 2:
+        return ""
+    if not len(labels):
+        return f"{DEFAULT_THRESHOLD}, since there is no case to choose on ({rule})"
+    only = "positive" if labels[0] == 1 else "negative"
+    return f"{DEFAULT_THRESHOLD}, since all {len(labels)} cases to choose on ({rule}) are {only}"
 
 
 def check_rule(rule: Rule) -> None:
@@ -84,15 +108,30 @@ def cross_fit_thresholds(outcomes: Outcomes, positive: int, rule: Rule) -> dict[
     """Chooses every fold's threshold on the out-of-fold predictions of the other folds.
 
     For runs without a validation part: no case takes part in the choice of its own threshold. A
-    single fold gets 0.5.
+    single fold gets 0.5, as does one whose other folds lack a class, with a `UserWarning`;
+    `explain_cross_fit` gives the sentences for the record.
     """
-    chosen = {}
+    return {
+        fold: choose_threshold(labels, scores, rule)
+        for fold, labels, scores in _split_by_fold(outcomes, positive)
+    }
+
+
+def explain_cross_fit(outcomes: Outcomes, positive: int, rule: Rule) -> list[str]:
+    """Says which folds' thresholds of `cross_fit_thresholds` are not what the rule asks for."""
+    said = {
+        fold: explain_fallback(labels, rule)
+        for fold, labels, _ in _split_by_fold(outcomes, positive)
+    }
+    return [f"The operating point of fold {fold} is {why}." for fold, why in said.items() if why]
+
+
+def _split_by_fold(
+    outcomes: Outcomes, positive: int
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
+    """Yields every fold with the labels and scores of the other folds."""
     known = outcomes.known()
     for fold in np.unique(outcomes.folds):
         others = known.select(known.folds != fold)
         labels = (others.labels == positive).astype(np.int64)
-        if len(others):
-            chosen[int(fold)] = choose_threshold(labels, others.probabilities[:, positive], rule)
-        else:
-            chosen[int(fold)] = choose_threshold(labels, np.zeros(0), rule)
-    return chosen
+        yield int(fold), labels, others.probabilities[:, positive]

@@ -1,22 +1,16 @@
 """metrics.json: every metric with its interval, its number of cases and the method."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medvid.contract import DataError
-from medvid.evaluate.bootstrap import (
-    METHOD,
-    Draws,
-    Measure,
-    draw_patients,
-    estimate,
-    percentile_interval,
-    resample,
-)
+from medvid.evaluate.bootstrap import METHOD, Draws, Measure, draw_patients, estimate, resample
+from medvid.evaluate.folds import NAME, list_fold_aucs, list_fold_terms, make_fold_measure
+from medvid.evaluate.intervals import make_interval
 from medvid.evaluate.measure import (
     Thresholds,
     call_positive,
@@ -24,8 +18,17 @@ from medvid.evaluate.measure import (
     make_class_measures,
     make_measure,
 )
+from medvid.evaluate.notes import list_notes, name_averaged
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.evaluate.predictions import Outcomes, read_outcomes
+from medvid.evaluate.terms import (
+    SHARES,
+    Term,
+    count_cases,
+    count_trials,
+    list_class_terms,
+    list_terms,
+)
 
 
 def evaluate_predictions(
@@ -37,6 +40,7 @@ def evaluate_predictions(
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Computes every metric of a table of predictions, with intervals.
 
@@ -48,11 +52,15 @@ def evaluate_predictions(
         resamples: of the bootstrap.
         seed: of the bootstrap.
         level: of the intervals.
+        notes: sentences on how the predictions came about, such as those of `explain_cross_fit`;
+            they stand first among the notes of the result.
 
     Returns:
         Plain values that JSON can say: task, classes, counts, `metrics` {name: {value, low, high,
-        n, method[, reason]}}, `per_class`, `confusion`, `operating_point`. What is undefined is
-        None, with the reason.
+        n, method[, reason]}}, `per_class`, `within_folds`, `confusion`, `operating_point`, and
+        `notes`, sentences that belong beside the numbers. `n` is the number of cases behind the
+        metric: positive ones for the sensitivity, those called positive for the positive
+        predictive value. What is undefined is None, with the reason.
 
     Raises:
         DataError: when no row has a label.
@@ -65,16 +73,22 @@ def evaluate_predictions(
     limits: Thresholds = DEFAULT_THRESHOLD if thresholds is None else thresholds
     column = find_positive(outcomes.classes, positive)
     draws = draw_patients(outcomes, resamples, seed)
-    measure = make_measure(outcomes, column, limits)
+    metrics = _summarize(
+        outcomes,
+        make_measure(outcomes, column, limits),
+        list_terms(outcomes, column, limits),
+        draws,
+        level,
+    )
+    name_averaged(metrics, outcomes)
+    folds = _summarize_folds(outcomes, column, draws, level)
     result = {
         "task": name_task(outcomes),
         "classes": list(outcomes.classes),
         **_count(outcomes, column),
-        "metrics": _summarize(outcomes, measure, draws, level),
-        "per_class": {
-            name: _summarize(outcomes, one, draws, level)
-            for name, one in make_class_measures(outcomes, limits).items()
-        },
+        "metrics": {"auc": metrics["auc"]} | folds["metrics"] | metrics,
+        "per_class": _summarize_classes(outcomes, limits, draws, level),
+        "within_folds": folds["within_folds"],
         "confusion": _confuse(outcomes, column, limits),
         "bootstrap": {"resamples": resamples, "seed": seed, "level": level, "method": METHOD},
     }
@@ -85,6 +99,7 @@ def evaluate_predictions(
             else limits,
             "method": threshold_method,
         }
+    result["notes"] = [*notes, *list_notes(result, outcomes)]
     return result
 
 
@@ -118,26 +133,62 @@ def _count(outcomes: Outcomes, column: int) -> dict[str, Any]:
 
 
 def _summarize(
-    outcomes: Outcomes, measure: Measure, draws: Draws, level: float
+    outcomes: Outcomes,
+    measure: Measure,
+    terms: Mapping[str, Sequence[Term]],
+    draws: Draws,
+    level: float,
 ) -> dict[str, dict[str, Any]]:
     values = estimate(outcomes, measure)
     resampled = resample(outcomes, measure, draws)
-    cases = len(np.unique(outcomes.keys))
     made = {}
     for name, value in values.items():
-        low, high = percentile_interval(resampled[name], level)
+        own = terms.get(name, ())
+        trials = count_trials(outcomes, own) if name in SHARES else 0
+        found = make_interval(value, resampled[name], trials, level)
         made[name] = {
             "value": plain(value),
-            "low": plain(low),
-            "high": plain(high),
-            "n": cases,
-            "method": f"{METHOD}, {len(draws.counts)} resamples",
+            "low": plain(found.low),
+            "high": plain(found.high),
+            "n": count_cases(outcomes, own),
+            "method": found.method,
         }
-        if math.isnan(value):
-            made[name]["reason"] = "undefined: a class, or a positive call, is absent"
-        elif math.isnan(low):
-            made[name]["reason"] = "no interval: too many resamples lack a class"
+        if found.reason:
+            made[name]["reason"] = found.reason
     return made
+
+
+def _summarize_classes(
+    outcomes: Outcomes, limits: Thresholds, draws: Draws, level: float
+) -> dict[str, dict[str, dict[str, Any]]]:
+    measures = make_class_measures(outcomes, limits)
+    return {
+        name: _summarize(outcomes, one, list_class_terms(outcomes, k, limits), draws, level)
+        for k, (name, one) in enumerate(measures.items())
+    }
+
+
+def _summarize_folds(outcomes: Outcomes, column: int, draws: Draws, level: float) -> dict[str, Any]:
+    """Returns the mean of the folds' AUCs as a metric, and the folds; none for a single fold."""
+    each = list_fold_aucs(outcomes, column)
+    values = [one.value for one in each if math.isfinite(one.value)]
+    if len(values) < 2:
+        return {"metrics": {}, "within_folds": None}
+    terms = {NAME: list_fold_terms(outcomes, column)}
+    metrics = _summarize(outcomes, make_fold_measure(column), terms, draws, level)
+    spread = float(np.std(values, ddof=1))
+    metrics[NAME]["sd"] = spread
+    metrics[NAME]["note"] = f"SD over {len(values)} folds {spread:.3f}"
+    folds = [{"fold": one.fold, "seed": one.seed, "auc": plain(one.value)} for one in each]
+    return {
+        "metrics": metrics,
+        "within_folds": {
+            "mean": metrics[NAME]["value"],
+            "sd": spread,
+            "n_folds": len(values),
+            "folds": folds,
+        },
+    }
 
 
 def _confuse(outcomes: Outcomes, column: int, limits: Thresholds) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from medvid.contract import DataError
@@ -30,6 +31,7 @@ from medvid.report.page import STYLE, TEMPLATES
 
 NAMES = {
     "auc": "AUC",
+    "auc_within_folds": "AUC, mean of the folds",
     "average_precision": "Average precision",
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
@@ -74,6 +76,7 @@ def write_report(run_folder: str | Path) -> Path:
         per_class=[(n, _list_measures(part)) for n, part in metrics["per_class"].items()],
         level=level,
         method=_describe_method(metrics),
+        notes=metrics.get("notes", []),  # a run of an earlier version has none
         figures=_draw_figures(run, metrics),
         classes=metrics["classes"],
         confusion=(metrics["confusion"] or {}).get("counts"),
@@ -152,7 +155,7 @@ def _list_measures(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             "value": _number(entry["value"]),
             "interval": _interval(entry),
             "n": entry["n"],
-            "reason": entry.get("reason", ""),
+            "reason": "; ".join(filter(None, (entry.get("note"), entry.get("reason")))),
         }
         for name, entry in metrics.items()
     ]
@@ -212,7 +215,10 @@ def _draw_figures(run: Path, metrics: Mapping[str, Any]) -> list[dict[str, str]]
             level=drawing["level"],
         )
         path = plot_roc_comparison(folder / "roc", [(metrics["positive"], band)])
-        drawn.append((path, "ROC curve with its pointwise interval"))
+        shown = "with its pointwise interval"
+        if np.isnan(band.low).all():
+            shown = "without a band: every resample draws the same curve"
+        drawn.append((path, f"ROC curve {shown}"))
         path = plot_reliability(
             folder / "reliability", *bin_reliability(outcomes, positive), metrics["positive"]
         )

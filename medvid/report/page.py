@@ -63,6 +63,7 @@ RUN = """{% extends "frame" %}{% import "macros" as show %}
 <h2>Performance</h2>
 {{ show.measures(rows, level) }}
 <p class="quiet">{{ method }}</p>
+{% if notes %}<ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
 {{ show.figures(figures) }}
 {% if confusion %}<h2>Decisions</h2>
 <p class="quiet">{{ decided }}</p>

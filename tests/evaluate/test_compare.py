@@ -128,6 +128,16 @@ def test_other_labels_and_other_classes_are_refused(make_table: MakeTable) -> No
         compare_predictions(a, renamed)
 
 
+def test_n_of_a_difference_is_the_number_of_cases_behind_it(make_table: MakeTable) -> None:
+    a, b = make_table(patients=31), noisy(make_table(patients=31), 1, 2.0)
+    found = compare_predictions(a, b, resamples=50)["metrics"]
+    positive = int((a["label"] == "nodule").sum())
+    assert found["sensitivity"]["n"] == positive
+    assert found["specificity"]["n"] == len(a) - positive
+    # the two runs call other cases positive
+    assert found["ppv"]["n"] == found["auc"]["n"] == len(a)
+
+
 @pytest.mark.slow
 def test_the_paired_test_rejects_about_five_per_cent_of_equal_runs(make_table: MakeTable) -> None:
     rejected = 0

@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvid.contract import ConfigError
-from medvid.evaluate import choose_threshold, cross_fit_thresholds, read_outcomes
+from medvid.evaluate import (
+    choose_threshold,
+    cross_fit_thresholds,
+    evaluate_predictions,
+    explain_cross_fit,
+    explain_fallback,
+    read_outcomes,
+)
 from tests.evaluate.conftest import MakeTable
 
 laws = settings(max_examples=50, deadline=None)
@@ -57,3 +64,39 @@ def test_a_case_takes_no_part_in_the_choice_of_its_own_threshold(make_table: Mak
     after = cross_fit_thresholds(read_outcomes(table), 1, "youden")
     assert after[2] == before[2]
     assert any(after[fold] != before[fold] for fold in (0, 1, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 0, 0], "0.5, since all 3 cases to choose on (youden) are negative"),
+        ([1, 1], "0.5, since all 2 cases to choose on (youden) are positive"),
+        ([], "0.5, since there is no case to choose on (youden)"),
+    ],
+)
+def test_a_threshold_that_nothing_could_be_chosen_on_is_said(labels: list[int], said: str) -> None:
+    truth = np.array(labels, dtype=np.int64)
+    assert explain_fallback(truth, "youden") == said
+    with pytest.warns(UserWarning, match="The operating point is 0.5, since"):
+        assert choose_threshold(truth, np.linspace(0, 1, len(labels))) == 0.5
+
+
+def test_nothing_is_said_of_a_threshold_that_was_chosen_or_given() -> None:
+    assert explain_fallback(np.array([0, 1]), "youden") == ""
+    assert explain_fallback(np.array([1, 1]), 0.7) == ""
+    assert choose_threshold(np.array([1, 1]), np.array([0.1, 0.2]), 0.7) == 0.7
+
+
+def test_the_fold_whose_others_have_one_class_is_named(make_table: MakeTable) -> None:
+    table = make_table()
+    outcomes = read_outcomes(table[(table["fold"] == 3) | (table["label"] == "vessel")])
+    with pytest.warns(UserWarning, match="are negative"):
+        chosen = cross_fit_thresholds(outcomes, 1, "youden")
+    (note,) = explain_cross_fit(outcomes, 1, "youden")
+    assert note.startswith("The operating point of fold 3 is 0.5, since all ")
+    assert chosen[3] == 0.5
+    found = evaluate_predictions(
+        table, thresholds=chosen, notes=explain_cross_fit(outcomes, 1, "youden"), resamples=20
+    )
+    assert found["notes"][0] == note
+    assert explain_cross_fit(read_outcomes(table), 1, "youden") == []

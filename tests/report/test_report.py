@@ -127,6 +127,29 @@ def test_a_report_says_when_a_patient_is_on_both_sides(tmp_path: Path) -> None:
     assert "no patient is both" not in page
 
 
+def test_a_report_says_what_belongs_beside_the_numbers(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", make_table())
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    page = write_report(run).read_text(encoding="utf-8")
+    check(page)
+    assert f"<li>{metrics['notes'][0]}</li>" in page
+    assert "AUC, mean of the folds" in page
+    assert f"SD over 2 folds {metrics['within_folds']['sd']:.3f}" in page
+    del metrics["notes"]  # as a run of an earlier version
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    assert "<li>" not in write_report(run).read_text(encoding="utf-8")
+
+
+def test_perfect_separation_is_reported_with_an_exact_bound_and_no_band(tmp_path: Path) -> None:
+    table = make_table(100.0)
+    table["patient_id"] = table["case_id"]
+    page = write_report(make_run(tmp_path / "run", table)).read_text(encoding="utf-8")
+    check(page)
+    assert "1.000 (95% interval 0.912 to 1.000)" in page  # 0.025 ** (1 / 40)
+    assert "exact bound from 40 independent trials" in page
+    assert "ROC curve without a band" in page
+
+
 def test_a_report_needs_only_metrics_and_predictions(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", make_table())
     for name in ("refused.csv", "splits.json", "manifest.csv", "config.yaml"):
