@@ -1,6 +1,7 @@
 """Two runs on the same cases: paired differences with intervals."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from medvid.contract import DataError
 from medvid.evaluate.bootstrap import METHOD, draw_patients, estimate, percentile_interval, resample
 from medvid.evaluate.delong import delong_test
+from medvid.evaluate.intervals import EQUAL, EXACT, exact_interval
 from medvid.evaluate.measure import Thresholds, find_positive, make_measure
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.evaluate.predictions import Outcomes, read_outcomes
 from medvid.evaluate.summary import name_task, plain
-from medvid.evaluate.terms import count_cases, list_terms
+from medvid.evaluate.terms import SHARES, Term, count_cases, count_trials, list_terms
 
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
 
@@ -82,9 +84,10 @@ def compare_predictions(
         name: {
             "a": plain(values_a[name]),
             "b": plain(values_b[name]),
-            **_difference(values_a[name] - values_b[name], draws_a[name] - draws_b[name], level),
+            **_difference(values_a[name], values_b[name], draws_a[name] - draws_b[name], level),
             "n": count_cases(first, terms.get(name, ())),
             "method": f"paired {METHOD}, {resamples} resamples",
+            **_bound_of_perfect(first, values_a, values_b, name, terms, level),
         }
         for name in values_a
     }
@@ -116,14 +119,35 @@ def describe_difference(entry: dict[str, Any], name: str, level: float) -> str:
     return f"No difference is shown: {numbers}. The interval holds 0."
 
 
-def _difference(difference: float, resampled: Floats, level: float) -> dict[str, Any]:
+def _difference(a: float, b: float, resampled: Floats, level: float) -> dict[str, Any]:
     low, high = percentile_interval(resampled, level)
     return {
-        "difference": plain(difference),
+        "difference": plain(a - b),
         "low": plain(low),
         "high": plain(high),
         "p": None if math.isnan(low) else bootstrap_p(resampled),
     }
+
+
+def _bound_of_perfect(
+    outcomes: Outcomes,
+    values_a: Mapping[str, float],
+    values_b: Mapping[str, float],
+    name: str,
+    terms: Mapping[str, Sequence[Term]],
+    level: float,
+) -> dict[str, Any]:
+    """Returns exact limits where both runs are perfect and every resample says so; else nothing.
+
+    Each run's true value lies below its exact bound in at most (1 - level) / 2 of the studies. In
+    all but 1 - level of them both lie between the bound and 1, and no further apart than that.
+    """
+    both_1 = min(values_a[name], values_b[name]) >= 1 - EQUAL
+    trials = count_trials(outcomes, terms.get(name, ())) if name in SHARES else 0
+    if not both_1 or not trials:
+        return {}
+    left = 1 - exact_interval(1, trials, level)[0]
+    return {"low": -left, "high": left, "method": f"{EXACT} on {trials} independent trials"}
 
 
 def bootstrap_p(differences: Floats) -> float:

@@ -128,6 +128,19 @@ def test_other_labels_and_other_classes_are_refused(make_table: MakeTable) -> No
         compare_predictions(a, renamed)
 
 
+def test_two_perfect_runs_are_not_known_to_be_equal(make_table: MakeTable) -> None:
+    table = make_table(patients=20)
+    p = np.where(table["label"] == "nodule", 0.9, 0.1)
+    first = table.assign(prob_nodule=p, prob_vessel=1 - p)
+    found = compare_predictions(first, noisy(first, 1, 0.1), resamples=50)
+    auc = found["metrics"]["auc"]
+    left = 1 - 0.025 ** (1 / 10)  # ten pairs of patients
+    assert (auc["difference"], auc["p"]) == (0, 1)
+    assert (auc["low"], auc["high"]) == (pytest.approx(-left), pytest.approx(left))
+    assert "Clopper-Pearson" in auc["method"]
+    assert "No difference is shown" in found["verdict"]
+
+
 def test_n_of_a_difference_is_the_number_of_cases_behind_it(make_table: MakeTable) -> None:
     a, b = make_table(patients=31), noisy(make_table(patients=31), 1, 2.0)
     found = compare_predictions(a, b, resamples=50)["metrics"]
