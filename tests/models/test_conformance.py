@@ -24,6 +24,13 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 8, "init": "he", "norm": "group", "head": "pool"},
     ],
     "c3d_study": [{"width": 4, "init": "he", "kernel_depths": [1, 3, 5, 3, 7]}],
+    "res3d": [
+        {"width": 4},
+        {"width": 4, "factorised": True, "stem_kernel": [3, 3, 3], "stem_stride": [1, 1, 1]},
+        {"width": 8, "planar": True, "norm": "group"},
+        {"width": 4, "strides": "spacing", "norm": "instance"},
+        {"width": 4, "strides": "search", "norm": "none", "project_res2a": False},
+    ],
     "slicewise": [
         *({"width": 8, "pool": pool} for pool in ("mean", "max", "lse", "attention")),
         {"width": 8, "norm": "group", "stem_stride": 2, "depths": [2, 1]},
@@ -45,6 +52,16 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({"kernel_depths": [7, 7, 7, 7, 7]}, 3, 101, 23_645_029),
         ({"kernel_depths": [3, 3, 5, 5, 7]}, 3, 101, 21_573_733),
         ({"kernel_depths": [7, 5, 5, 3, 3]}, 3, 101, 18_189_157),
+    ],
+    "res3d": [
+        ({}, 3, 101, 33_222_309),
+        ({}, 3, 487, 33_420_327),
+        ({}, 1, 2, 33_152_706),
+        ({"strides": "search"}, 3, 101, 33_222_309),
+        ({"project_res2a": False}, 3, 101, 33_218_085),
+        ({"project_res2a": False}, 3, 400, 33_371_472),
+        ({"factorised": True}, 3, 101, 33_217_452),
+        ({"factorised": True}, 3, 400, 33_370_839),
     ],
     # He et al., table 6: ResNet-20 has 0.27 million. Its shortcuts have no parameters; ours add
     # 16 x 32 + 32 x 64 weights and their norms: 269,722 + 2,560 + 192.
