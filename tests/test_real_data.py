@@ -41,12 +41,14 @@ def test_oblique_and_small_series_are_read() -> None:
     assert [frames for frames, _, _ in shapes] == [32, 35, 40]
 
 
-def test_hospital_faults_are_refused_with_their_reason() -> None:
+def test_hospital_faults_are_not_ok_and_have_their_reason() -> None:
     head = [row for row in scan_tree(find("dicom_ct_head_tilt_ge")) if row.kind == "dicom"]
     assert [(row.verdict, row.code) for row in head] == [("fixable", "uneven_steps")]
     rows = scan_tree(find("dicom_awkward_dicom2nifti"))
-    codes = {row.code for row in rows if row.verdict == "refused"}
+    codes = {row.code for row in rows if row.verdict in ("fixable", "refused")}
     assert {"missing_slices", "repeated_positions", "multi_frame", "color"} <= codes
+    copies = [row for row in rows if "compressed_" in row.path and row.kind == "dicom"]
+    assert [(row.verdict, row.frames) for row in copies] == [("ok", 4)] * 4
 
 
 def test_ucf101_clips_are_counted_by_decoding() -> None:

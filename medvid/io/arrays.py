@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from medvid.contract import DataError, Stack
 
+ZIP_START = b"PK"
+"""How an .npz begins, whatever its name; an .npy begins otherwise."""
+
 KEYS = ("x", "arr_0")
 """Names under which a single array usually lies in an .npz."""
 
@@ -59,17 +62,19 @@ def open_array(path: Path, *, modality: str | None = None) -> Stack:
 
 def _load(path: Path) -> NDArray[Any]:
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            if file.read(len(ZIP_START)) == ZIP_START:
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as archive:
+                    return _take_array(path, archive)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile):
         raise DataError(
             f"{path} is no NumPy array, cut short, or holds Python objects, which are not loaded.",
             code="truncated",
             files=[path],
         ) from None
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded as archive:
-        return _take_array(path, archive)
+    return array
 
 
 def _take_array(path: Path, archive: Any) -> NDArray[Any]:

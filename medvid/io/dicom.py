@@ -144,7 +144,8 @@ def stack_from_series(
 def _nothing_readable(folder: Path, errors: Sequence[DataError]) -> DataError:
     if errors:
         return DataError(
-            f"{folder} holds no readable DICOM file. The first of {len(errors)}: "
+            f"{folder} holds no readable DICOM file. "
+            f"{agree(len(errors), 'The only file', f'The first of {len(errors)}')}: "
             f"{errors[0].message}",
             code=errors[0].code,
             files=[file for error in errors for file in error.files],

@@ -135,9 +135,10 @@ def unit_columns(affine: Affine) -> NDArray[np.float64]:
     Raises:
         GeometryError: when they are not finite or do not span space.
     """
-    columns = affine[:3, :3]
+    finite = bool(np.isfinite(affine).all())
+    columns = affine[:3, :3] if finite else np.zeros((3, 3))
     lengths = np.linalg.norm(columns, axis=0)
-    usable = bool(np.isfinite(affine).all()) and bool((lengths > 0).all())
+    usable = finite and bool((lengths > 0).all())
     directions = columns / np.where(lengths > 0, lengths, 1.0)
     if not usable or abs(np.linalg.det(directions)) < SMALLEST_DETERMINANT:
         raise GeometryError(

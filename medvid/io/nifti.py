@@ -46,11 +46,10 @@ def open_nifti(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None 
             on reading, when a CT holds values beyond int16.
         GeometryError: when its affine is singular.
     """
-    header = _read_header(path)
+    header, slope, intercept = _read_header(path)
     shape = _check_shape(path, header)
     _check_voxels(path, header)
     stored = np.dtype(header.get_data_dtype())
-    slope, intercept = _read_rescale(path, header)
     try:
         orientation = orient(RAS_TO_LPS @ header.get_best_affine(), shape, plane=plane)
     except GeometryError as error:
@@ -110,14 +109,18 @@ def make_volume_stack(
     )
 
 
-def _read_header(path: Path) -> Any:
+def _read_header(path: Path) -> tuple[Any, float, float]:
+    """Returns the header, the slope and the intercept."""
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes).", code="zero_bytes", files=[path])
     try:
         image = nibabel.load(path)
     except (ImageFileError, HeaderDataError):
         raise DataError(
-            f"{path} is no NIfTI file, whatever its name says.", code="no_nifti", files=[path]
+            f"{path} is no NIfTI file, whatever its name says, or its header holds numbers that "
+            "mean nothing.",
+            code="no_nifti",
+            files=[path],
         ) from None
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise _truncated(path, str(error)) from None
@@ -127,9 +130,10 @@ def _read_header(path: Path) -> Any:
             code="no_nifti",
             files=[path],
         )
-    # nibabel sets the header's offset to 0 once it has made an image of it.
-    image.header.set_data_offset(image.dataobj.offset)
-    return image.header
+    # nibabel takes offset and rescale out of the header once it has made an image of it.
+    voxels: Any = image.dataobj
+    image.header.set_data_offset(voxels.offset)
+    return image.header, float(voxels.slope), float(voxels.inter)
 
 
 def _check_shape(path: Path, header: Any) -> tuple[int, int, int]:
@@ -155,16 +159,6 @@ def _check_voxels(path: Path, header: Any) -> None:
             code="not_grey",
             files=[path],
         )
-
-
-def _read_rescale(path: Path, header: Any) -> tuple[float, float]:
-    try:
-        slope, intercept = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise DataError(
-            f"{path} has a rescale that is no number: {error}.", code="bad_rescale", files=[path]
-        ) from None
-    return 1.0 if slope is None else float(slope), float(intercept or 0.0)
 
 
 def _choose_dtype(

@@ -81,6 +81,13 @@ def test_a_position_in_mm_is_found_again(
     assert stack.locate((x, y, z)) == pytest.approx((3, 2, 6), abs=1e-4)
 
 
+def test_paths_may_be_text(tmp_path: Path, volume: NDArray[np.int16]) -> None:
+    for path in (tmp_path / "v.nii.gz", tmp_path / "series"):
+        write = write_nifti if path.suffix else write_dicom_series
+        write(str(path), volume, spacing=SPACING)
+        np.testing.assert_array_equal(open_stack(str(path)).read()[0], volume)
+
+
 def damage(content: bytes, how: str) -> bytes:
     if how == "cut in half":
         return content[: len(content) // 2]
