@@ -24,6 +24,12 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 8, "init": "he", "norm": "group", "head": "pool"},
     ],
     "c3d_study": [{"width": 4, "init": "he", "kernel_depths": [1, 3, 5, 3, 7]}],
+    "ltc": [
+        {"width": 4, "pool5": False, "init": "he"},
+        {"width": 4, "strides": "spacing", "norm": "batch"},
+        {"width": 4, "strides": "spacing", "norm": "batch", "head": "pool", "init": "he"},
+        {"width": 8, "norm": "group", "head": "pool", "init": "he", "pool5": False},
+    ],
     "res3d": [
         {"width": 4},
         {"width": 4, "factorised": True, "stem_kernel": [3, 3, 3], "stem_stride": [1, 1, 1]},
@@ -52,6 +58,12 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({"kernel_depths": [7, 7, 7, 7, 7]}, 3, 101, 23_645_029),
         ({"kernel_depths": [3, 3, 5, 5, 7]}, 3, 101, 21_573_733),
         ({"kernel_depths": [7, 5, 5, 3, 3]}, 3, 101, 18_189_157),
+    ],
+    # Of 100 x 71 x 71; the file's own test has the paper's other sizes.
+    "ltc": [
+        ({}, 2, 101, 21_637_541),
+        ({}, 3, 101, 21_639_269),
+        ({}, 1, 101, 21_637_541 - 1_728),
     ],
     "res3d": [
         ({}, 3, 101, 33_222_309),
