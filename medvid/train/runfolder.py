@@ -1,9 +1,10 @@
 """The run folder: the contract on disk between training, evaluation and the report.
 
     runs/<name>-<timestamp>/
-      command.txt  config.yaml  environment.json  manifest.csv  splits.json  refused.csv
-      fold_0/{last.ckpt, best.ckpt, history.csv, predictions_val.csv} ...
-      predictions_oof.csv  metrics.json  report.html  figures/  tables/
+      command.txt  config.yaml  environment.json  manifest.csv  manifest.sha256
+      fingerprints.json  splits.json  refused.csv
+      fold_0/{last.ckpt, best.ckpt, history.csv, predictions_val.csv, predictions_test.csv} ...
+      predictions_oof.csv  metrics.json  report.html  figures/
 
 Every file is written beside its place and then moved there: a reader never sees half of one.
 """
@@ -38,6 +39,10 @@ PACKAGES = (
 )
 """Packages whose versions can change a result."""
 
+TEST_PREDICTIONS = "predictions_test.csv"
+"""In a fold's folder: its held-out side; the folds together are predictions_oof.csv. It is written
+last, so a fold that has it is finished; best.ckpt is there after the first epoch already."""
+
 GIT_SECONDS = 5  # a network drive may hang; the commit is worth no longer wait
 
 
@@ -58,8 +63,18 @@ class RunFolder:
 
     @property
     def manifest(self) -> Path:
-        """The cases, with fingerprints."""
+        """The cases: where they lie, whose they are, and their labels."""
         return self.path / "manifest.csv"
+
+    @property
+    def manifest_digest(self) -> Path:
+        """The SHA-256 of the manifest, as `sha256sum -c` reads it."""
+        return self.path / "manifest.sha256"
+
+    @property
+    def fingerprints(self) -> Path:
+        """By which the files of every case are known again."""
+        return self.path / "fingerprints.json"
 
     @property
     def splits(self) -> Path:
@@ -91,11 +106,6 @@ class RunFolder:
         """The figures of the report."""
         return self.path / "figures"
 
-    @property
-    def tables(self) -> Path:
-        """The tables of the report."""
-        return self.path / "tables"
-
     def fold(self, number: int) -> Path:
         """Returns the folder of a fold, counted from 0."""
         return self.path / f"fold_{number}"
@@ -106,8 +116,8 @@ class RunFolder:
         return sorted(int(name[1]) for name in names if name)
 
     def list_finished_folds(self) -> list[int]:
-        """Returns the folds with a selected model and its validation predictions."""
-        wanted = ("best.ckpt", "predictions_val.csv")
+        """Returns the folds whose training has ended and whose held-out side is predicted."""
+        wanted = ("best.ckpt", TEST_PREDICTIONS)
         return [k for k in self.list_folds() if all((self.fold(k) / f).is_file() for f in wanted)]
 
 
@@ -130,7 +140,7 @@ def create_run_folder(
     stamp = (now or datetime.now()).strftime("%Y%m%d-%H%M%S")
     safe = re.sub(r"[^\w.-]+", "_", name).strip("._") or "run"
     try:
-        path = _make_new_folder(root, f"{safe}-{stamp}")
+        path = make_new_folder(root, f"{safe}-{stamp}")
         write_text_atomic(path / "command.txt", shlex.join(command) + "\n")
         write_json(path / "environment.json", describe_environment())
     except OSError as error:
@@ -217,7 +227,8 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is no JSON: {error}", code="no_json", files=[path]) from None
 
 
-def _make_new_folder(root: Path, stem: str) -> Path:
+def make_new_folder(root: Path, stem: str) -> Path:
+    """Makes `root/stem`, or where that is taken `root/stem-2`, `root/stem-3`, ..."""
     root.mkdir(parents=True, exist_ok=True)
     path, number = root / stem, 1
     while True:

@@ -73,12 +73,13 @@ def test_no_run_is_told_apart_from_a_folder_of_runs(tmp_path: Path) -> None:
         open_run_folder(tmp_path)
 
 
-def test_a_fold_is_finished_with_its_predictions(tmp_path: Path) -> None:
+def test_a_fold_is_finished_with_its_held_out_predictions(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for fold in (10, 2):
         run.fold(fold).mkdir()
         (run.fold(fold) / "best.ckpt").touch()
-    (run.fold(10) / "predictions_val.csv").touch()
+    (run.fold(2) / "predictions_val.csv").touch()  # a kill came between validation and test
+    (run.fold(10) / "predictions_test.csv").touch()
     assert run.list_folds() == [2, 10]
     assert run.list_finished_folds() == [10]
 
