@@ -6,7 +6,7 @@ On disk: a JSON file with lists `training`, `validation` and `test` of entries s
 `{"image": "a.nii.gz", "label": 1, "fold": 0}`; paths are relative to the JSON file. A label is a
 number or a word, or a list of 0 and 1 for several findings; names for numbers are read from a
 mapping `"labels": {"0": "benign", "1": "malignant"}`. Labels that are segmentation files are
-refused. `split` is taken from the list's name where there is more than the training list.
+refused. `split` is taken from the list's name where more than the training list has labels.
 
 Entries may say `case_id` and `patient_id`. Otherwise the file's name stands for both: **where a
 patient has several files, name the patient**, or they leak from training into test. All other
@@ -62,7 +62,8 @@ def records(root: Path) -> Iterator[Record]:
     path, content = _read_list(root)
     entries = list(_list_entries(path, content))
     _check_images(path, entries)
-    split_known = len({_SPLITS[name] for name, _, _ in entries}) > 1
+    labelled = {_SPLITS[name] for name, _, entry in entries if entry.get("label") not in (None, "")}
+    split_known = len(labelled) > 1  # the decathlon's test lists have no labels
     taken: dict[str, str] = {}
     for name, place, entry in entries:
         where = f"{name}[{place}]"

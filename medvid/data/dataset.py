@@ -8,7 +8,7 @@ order of a batch changes the data.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,13 +39,25 @@ class Item:
     frame: int | None = None
 
 
-def list_items(records: Sequence[Record], task: Task, sampler: Sampler) -> list[Item]:
+def list_items(
+    records: Sequence[Record],
+    task: Task,
+    sampler: Sampler,
+    count_frames: Callable[[Record], int] | None = None,
+) -> list[Item]:
     """Lists the items of a task.
 
     * `scan`: one per record.
-    * `slice`: one per labelled frame with the sampler `centered`; with any other sampler one per
-      record, with a label for every frame of the clip (for models with `frame_logits`).
+    * `slice`: one per labelled frame with the sampler `centered`, and one per frame of a record
+      without labels, which is to be predicted; with any other sampler one per record, with a label
+      for every frame of the clip (for models with `frame_logits`).
     * `region`: one per record, around its centre.
+
+    Args:
+        records: the cases.
+        task: what is labelled.
+        sampler: which frames make a clip.
+        count_frames: tells the number of frames of a record; None leaves out unlabelled ones.
 
     Raises:
         DataError: when the records lack what the task needs.
@@ -67,14 +79,22 @@ def list_items(records: Sequence[Record], task: Task, sampler: Sampler) -> list[
     if not isinstance(sampler, Centered):
         return [Item(record) for record in records]
     return [
-        Item(record, frame) for record in records for frame in sorted(record.slice_labels or {})
+        Item(record, frame) for record in records for frame in _list_frames(record, count_frames)
     ]
+
+
+def _list_frames(record: Record, count_frames: Callable[[Record], int] | None) -> Sequence[int]:
+    if record.slice_labels is None and count_frames is not None:
+        return range(count_frames(record))
+    return sorted(record.slice_labels or {})
 
 
 def draw_generator(seed: int, epoch: int, case_id: str, frame: int | None) -> np.random.Generator:
     """Returns the random generator of one draw: the same for the same four arguments, anywhere."""
     key = f"{seed}|{epoch}|{'' if frame is None else frame}|{case_id}"
-    return np.random.Generator(np.random.PCG64(_Digest(hashlib.sha256(key.encode()).digest())))
+    # numpy's documentation allows any ISeedSequence here; its annotations lag behind.
+    seed_words = cast("Any", _Digest(hashlib.sha256(key.encode()).digest()))
+    return np.random.Generator(np.random.PCG64(seed_words))
 
 
 class _Digest(ISeedSequence):

@@ -15,6 +15,9 @@ Task = Literal["scan", "slice", "region"]
 UNKNOWN = -1
 """The class index of an unknown label; unknown findings of a multi-label task are NaN."""
 
+UNKNOWN_STRATUM = "unknown"
+"""Stratum of the records without a label."""
+
 
 @dataclass(frozen=True)
 class LabelSpace:
@@ -52,10 +55,6 @@ class LabelSpace:
             )
         return self.classes.index(str(label))
 
-    def unknown(self) -> int | NDArray[np.float32]:
-        """Returns what stands for a label that nobody knows."""
-        return self.encode(None)
-
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Returns a sorting key under which `grade 2` comes before `grade 10`."""
@@ -78,8 +77,10 @@ def find_label_space(records: Iterable[Record], classes: Sequence[str] | None = 
         classes: their names in order, where the source or the config says so.
 
     Raises:
-        DataError: when there is no label at all, only one class, or single and multi-label mixed.
+        DataError: when there is no label at all, only one class, single and multi-label mixed, or
+            `classes` that do not fit the labels.
     """
+    _check_names(classes or ())
     labels = [label for record in records for label in list_labels(record)]
     if not labels:
         raise DataError("No record has a label, so there is nothing to train on.", code="no_label")
@@ -92,6 +93,13 @@ def find_label_space(records: Iterable[Record], classes: Sequence[str] | None = 
     multilabel = not kinds.pop()
     if multilabel:
         names = {name for label in labels if not isinstance(label, str) for name in label}
+        unseen = [name for name in classes or () if name not in names]
+        if unseen:
+            raise DataError(
+                f"`classes` names the finding `{unseen[0]}`, and there is no column "
+                f"`label_{unseen[0]}`. There are {', '.join(sorted(names, key=natural_key))}.",
+                code="unknown_label",
+            )
         return LabelSpace(tuple(classes or sorted(names, key=natural_key)), multilabel=True)
     found = sorted({label for label in labels if isinstance(label, str)}, key=natural_key)
     strange = sorted(set(found) - set(classes or found))
@@ -108,6 +116,25 @@ def find_label_space(records: Iterable[Record], classes: Sequence[str] | None = 
     return LabelSpace(tuple(classes or found), multilabel=False)
 
 
+def _check_names(classes: Sequence[str]) -> None:
+    doubled = next((name for name in classes if list(classes).count(name) > 1), None)
+    if doubled is not None:
+        raise DataError(
+            f"`classes` names `{doubled}` twice; every class has one output.", code="double_class"
+        )
+
+
+def list_findings(record: Record) -> set[str]:
+    """Returns the findings of a multi-label record that are present, in any of its slices."""
+    return {
+        name
+        for label in list_labels(record)
+        if not isinstance(label, str)
+        for name, value in label.items()
+        if value == 1
+    }
+
+
 def stratum(record: Record, space: LabelSpace) -> str:
     """Returns the word by which a record is stratified: its class, or its set of findings.
 
@@ -116,14 +143,7 @@ def stratum(record: Record, space: LabelSpace) -> str:
     """
     labels = list_labels(record)
     if not labels:
-        return "unknown"
+        return UNKNOWN_STRATUM
     if space.multilabel:
-        positive = {
-            name
-            for label in labels
-            if not isinstance(label, str)
-            for name, value in label.items()
-            if value == 1
-        }
-        return "+".join(sorted(positive)) or "none"
+        return "+".join(sorted(list_findings(record))) or "none"
     return max((str(label) for label in labels), key=space.classes.index)

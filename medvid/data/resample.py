@@ -29,7 +29,8 @@ def resample_stack(
         size: (H, W) in pixels; excludes an in-plane `spacing`.
 
     Raises:
-        ConfigError: for a spacing in mm on a video, or both ways of saying the in-plane grid.
+        ConfigError: for a grid that cannot be, a spacing in mm on a video, or both ways of saying
+            the in-plane grid.
     """
     _check(stack, spacing, size)
     step, height, width = stack.num_frames, stack.height, stack.width
@@ -63,6 +64,13 @@ def resample_stack(
 def _check(
     stack: Stack, spacing: tuple[float, float, float] | None, size: tuple[int, int] | None
 ) -> None:
+    if spacing is not None and min(spacing) < 0:
+        raise ConfigError(
+            f"`data.spacing: {list(spacing)}` must hold mm above 0, or 0 to keep an axis.",
+            code="spacing",
+        )
+    if size is not None and min(size) < 1:
+        raise ConfigError(f"`data.size: {list(size)}` must hold pixels, 1 or more.", code="size")
     if spacing is not None and stack.unit != "mm":
         raise ConfigError(
             "`data.spacing` is in mm and cannot be used on videos. Use `data.size: [H, W]`.",

@@ -190,8 +190,10 @@ class Uniform:
 class Segments:
     """One short snippet from each of K equal segments: the whole stack, sparsely.
 
-    Inside its segment a snippet lies at random in training and in the middle in testing. A stack
-    with fewer frames than segments fills the first ones; the others are masked.
+    Inside its segment a snippet lies at random in training and in the middle in testing. Of a
+    stack with fewer frames than segments, joined clips show every frame once and mask the rest;
+    snippets that are networks' inputs by themselves cannot be empty, so neighbouring segments then
+    show the same frame, as in the authors' code.
 
     Args:
         segments: K.
@@ -223,6 +225,10 @@ class Segments:
         """Chooses K snippets, in the order of the stack."""
         count = self.segments if rng is not None else (self.test_segments or self.segments)
         extent = Extent(np.arange(self.frames, dtype=np.int64))
+        if not self.join and count > num_frames:
+            return _place(
+                np.arange(count, dtype=np.int64) * num_frames // count, extent, num_frames
+            )
         used = min(count, num_frames)
         # The starts that leave room for a whole snippet, cut into equal half-open segments.
         room = max(used, num_frames - self.frames + 1)

@@ -5,8 +5,9 @@ Splitting slices or regions of one patient over both sides is worth more than mo
 split that is not.
 """
 
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from medvid.contract import ConfigError, DataError, Record
-from medvid.data.labels import LabelSpace, stratum
+from medvid.data.labels import UNKNOWN_STRATUM, LabelSpace, list_findings, list_labels, stratum
 
 Method = Literal["auto", "grouped", "columns"]
 
@@ -83,8 +84,8 @@ def make_folds(
         )
     strata = np.array([stratum(record, space) for record in records])
     patients = np.array([record.patient_id for record in records])
-    by_split = all(record.split for record in records)
-    by_fold = all(record.fold is not None for record in records)
+    by_split = _is_filled(records, "split", method)
+    by_fold = _is_filled(records, "fold", method)
     if method == "columns" and not (by_split or by_fold):
         raise ConfigError(
             "`splits.method: columns` needs a `split` or a `fold` column that is filled in every "
@@ -96,24 +97,54 @@ def make_folds(
     if method != "grouped" and by_fold:
         tests = _folds_of_column(records)
     else:
+        _check_counts(records, space, strata, patients, folds)
         tests = _grouped_folds(strata, patients, folds, repeats, seed)
     made = []
     for repeat, fold, test in tests:
         rest = np.setdiff1d(np.arange(len(records)), test)
-        val = _put_aside(strata, patients, rest, validation, seed + repeat)
+        val = _put_aside(strata, patients, rest, validation, mix_seed(seed, repeat))
         train = np.setdiff1d(rest, val)
         made.append(_fold(records, fold, repeat, train, val, test))
     return made
 
 
+def mix_seed(seed: int, repeat: int) -> int:
+    """Returns the seed of a repetition; no seed's repetitions are those of another seed."""
+    if repeat == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
+
+
+def _is_filled(records: Sequence[Record], column: str, method: Method) -> bool:
+    """Returns whether every record has the column; one that only some have is a mistake."""
+    values = [getattr(record, column) for record in records]
+    empty = [record for record, value in zip(records, values, strict=True) if value in (None, "")]
+    if method != "grouped" and empty and len(empty) < len(records):
+        raise DataError(
+            f"The column `{column}` is empty for {len(empty)} of {len(records)} records, the first "
+            f"one {empty[0].case_id}. Fill it for all, or split anew with "
+            "`data.splits.method=grouped`.",
+            code="partly_split",
+        )
+    return not empty
+
+
+def _split_parts(
+    number: int, strata: np.ndarray, patients: np.ndarray, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A stratum rarer than the parts is spread as far as it goes; counts were checked before.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        yield from splitter.split(np.zeros(len(strata)), strata, patients)
+
+
 def _grouped_folds(
     strata: np.ndarray, patients: np.ndarray, folds: int, repeats: int, seed: int
 ) -> list[tuple[int, int, np.ndarray]]:
-    _check_counts(strata, patients, folds)
     made = []
     for repeat in range(repeats):
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
-        parts = splitter.split(np.zeros(len(strata)), strata, patients)
+        parts = _split_parts(folds, strata, patients, mix_seed(seed, repeat))
         made += [(repeat, fold, test) for fold, (_, test) in enumerate(parts)]
     return made
 
@@ -157,26 +188,45 @@ def _fixed_split(
 def _put_aside(
     strata: np.ndarray, patients: np.ndarray, rows: np.ndarray, share: float, seed: int
 ) -> np.ndarray:
-    """Returns about `share` of the rows, whole patients, stratified."""
+    """Returns about `share` of the rows, whole patients, stratified.
+
+    The only patient of a stratum stays in training, where the class can be learnt.
+    """
     if share == 0:
         return np.array([], dtype=np.int64)
-    parts = max(MIN_VALIDATION_FOLDS, round(1 / share))
-    enough = min(_patients_per_stratum(strata[rows], patients[rows]).values())
-    if enough < 2:
-        return np.array([], dtype=np.int64)
-    splitter = StratifiedGroupKFold(min(parts, enough), shuffle=True, random_state=seed)
-    _, aside = next(splitter.split(np.zeros(len(rows)), strata[rows], patients[rows]))
-    return rows[aside]
+    members = _patients_per_stratum(strata[rows], patients[rows])
+    alone = {patient for found in members.values() if len(found) == 1 for patient in found}
+    rest = rows[~np.isin(patients[rows], sorted(alone))]
+    number = len(np.unique(patients[rest]))
+    if number < MIN_VALIDATION_FOLDS:
+        raise DataError(
+            f"No validation part can be put aside from {len(np.unique(patients[rows]))} training "
+            "patients: every class needs two of them or more. Set `data.splits.validation=0` and "
+            "`train.select=last`, or add patients.",
+            code="no_validation",
+        )
+    # The share is of all training patients, also of those that may not be put aside.
+    wanted = share * len(np.unique(patients[rows])) / number
+    parts = max(MIN_VALIDATION_FOLDS, round(1 / min(wanted, 1 / 2)))
+    parts = min(parts, number, max(Counter(strata[rest]).values()))
+    _, aside = next(_split_parts(parts, strata[rest], patients[rest], seed))
+    return rest[aside]
 
 
-def _patients_per_stratum(strata: np.ndarray, patients: np.ndarray) -> dict[str, int]:
+def _patients_per_stratum(strata: np.ndarray, patients: np.ndarray) -> dict[str, set[str]]:
     found = defaultdict(set)
     for name, patient in zip(strata, patients, strict=True):
-        found[str(name)].add(patient)
-    return {name: len(members) for name, members in found.items()}
+        found[str(name)].add(str(patient))
+    return found
 
 
-def _check_counts(strata: np.ndarray, patients: np.ndarray, folds: int) -> None:
+def _check_counts(
+    records: Sequence[Record],
+    space: LabelSpace,
+    strata: np.ndarray,
+    patients: np.ndarray,
+    folds: int,
+) -> None:
     number = len(np.unique(patients))
     if number < folds:
         raise DataError(
@@ -187,12 +237,29 @@ def _check_counts(strata: np.ndarray, patients: np.ndarray, folds: int) -> None:
             "Check the column patient_id.",
             code="too_few_patients",
         )
+    if space.multilabel:
+        _check_findings(records, space)
+        return
     for name, members in _patients_per_stratum(strata, patients).items():
-        if members < folds and "+" not in name:
+        if len(members) < folds and name != UNKNOWN_STRATUM:
+            have = "patients have" if len(members) > 1 else "patient has"
             raise DataError(
-                f"Only {members} patients have the label `{name}`, too few for {folds} folds: it "
-                f"would be missing in some. Use `data.splits.folds={max(2, members)}`, merge "
+                f"Only {len(members)} {have} the label `{name}`, too few for {folds} folds: it "
+                f"would be missing in some. Use `data.splits.folds={max(2, len(members))}`, merge "
                 "classes, or add patients.",
+                code="rare_class",
+            )
+
+
+def _check_findings(records: Sequence[Record], space: LabelSpace) -> None:
+    """A finding may be missing in a fold's test side, but never in a training side."""
+    for name in space.classes:
+        members = {r.patient_id for r in records if name in list_findings(r)}
+        if len(members) < 2:
+            have = f"Only the patient of one case has {name}" if members else f"No case has {name}"
+            raise DataError(
+                f"{have}, so it cannot be both trained and tested. Leave its column out, or "
+                "add patients.",
                 code="rare_class",
             )
 
@@ -258,18 +325,11 @@ def _stop_on_shared(fold: Fold, of_case: Mapping[str, str], what: str, advice: s
 
 def _stop_on_missing_class(fold: Fold, by_id: Mapping[str, Record], space: LabelSpace) -> None:
     if space.multilabel:
+        _stop_on_missing_finding(fold, by_id, space)
         return
-    trained = Counter(
-        label
-        for case in fold.train
-        for label in (
-            list((by_id[case].slice_labels or {}).values())
-            if by_id[case].slice_labels is not None
-            else [by_id[case].label]
-        )
-    )
-    tested = {by_id[case].label for case in (*fold.test, *fold.val)} - {None}
-    for name in sorted(str(label) for label in tested if isinstance(label, str)):
+    trained = Counter(label for case in fold.train for label in list_labels(by_id[case]))
+    tested = {label for case in (*fold.test, *fold.val) for label in list_labels(by_id[case])}
+    for name in sorted(str(label) for label in tested):
         if name not in trained:
             raise DataError(
                 f"Fold {fold.fold}: the class `{name}` is tested but never trained on. Check the "
@@ -282,6 +342,24 @@ def _stop_on_missing_class(fold: Fold, by_id: Mapping[str, Record], space: Label
             f"`{next(iter(trained), 'unknown')}`. Training needs two classes.",
             code="single_class",
         )
+
+
+def _stop_on_missing_finding(fold: Fold, by_id: Mapping[str, Record], space: LabelSpace) -> None:
+    trained = Counter(
+        (name, value)
+        for case in fold.train
+        for label in list_labels(by_id[case])
+        if not isinstance(label, str)
+        for name, value in label.items()
+    )
+    for name in space.classes:
+        for value, word in ((1, "present"), (0, "absent")):
+            if not trained[name, value]:
+                raise DataError(
+                    f"Fold {fold.fold}: the finding `{name}` is {word} in no training case, so it "
+                    "cannot be learnt. Use fewer folds, another seed, or leave its column out.",
+                    code="class_in_one_fold",
+                )
 
 
 def describe_folds(folds: Sequence[Fold]) -> list[dict[str, Any]]:

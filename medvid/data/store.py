@@ -13,6 +13,7 @@ and an intercept where that is precise enough, see `FLOAT_LEVELS`.
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
@@ -25,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medvid.contract import DataError, MedvidError, Record, Stack
+from medvid.contract import ConfigError, DataError, MedvidError, Record, Stack
 from medvid.data.resample import resample_stack
 from medvid.io import open_stack
 
@@ -111,7 +112,7 @@ class Store:
             DataError: for voxels that are not numbers, or a full disk.
         """
         sidecar = self._sidecar(record)
-        if not sidecar.exists():
+        if not _is_whole(sidecar):
             self._write(record, sidecar)
         return sidecar
 
@@ -133,7 +134,8 @@ class Store:
                     raise failed[source]
                 self.prepare(record)
             except MedvidError as error:
-                if error.code == "disk_full":
+                # Neither a full disk nor a wrong option is the fault of this one case.
+                if error.code == "disk_full" or isinstance(error, ConfigError):
                     raise
                 failed[source] = error
                 refused.append((record, error))
@@ -322,6 +324,16 @@ def _describe(
         "intercept": intercept,
         "pixels": pixels,
     }
+
+
+def _is_whole(sidecar: Path) -> bool:
+    """Returns whether an entry can be used; one that was cut or half deleted is made anew."""
+    try:
+        entry = json.loads(sidecar.read_text(encoding="utf-8"))
+        size = math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
+        return sidecar.with_suffix(".raw").stat().st_size == size
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _map_entry(sidecar: Path) -> tuple[Stack, Prepared]:

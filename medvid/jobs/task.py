@@ -15,9 +15,9 @@ from medvid.build import Spec, validate_options
 from medvid.config import Config
 from medvid.contract import DataError, MedvidError, Record, Sampler
 from medvid.data.dataset import ClipDataset, list_items
-from medvid.data.labels import LabelSpace, Task, find_label_space
+from medvid.data.labels import LabelSpace, Task, find_label_space, list_labels
 from medvid.data.loader import build_loader
-from medvid.data.sampling import build_sampler
+from medvid.data.sampling import Dense, build_sampler
 from medvid.data.splits import Fold, audit_folds, make_folds
 from medvid.data.store import Plane, Store
 from medvid.sources import load_adapter
@@ -27,6 +27,11 @@ STORE_FOLDER = "medvid_store"
 """Where decoded stacks lie unless `data.store` says otherwise: beside the runs."""
 
 Progress = Callable[[int, int], None]
+
+_UNLABELLED = DataError(
+    "It has no label, so it is neither trained on nor tested; `medvid predict` reads it.",
+    code="no_label",
+)
 
 
 def data_options(
@@ -120,9 +125,18 @@ class TaskData:
         """
         wanted = set(cases)
         records = [record for record in self.records if record.case_id in wanted]
+        lost = sorted(wanted - {record.case_id for record in records})
+        if lost:
+            raise DataError(
+                f"The split names {len(lost)} cases that the data no longer have, the first one "
+                f"{lost[0]}. Train anew, or bring the manifest back to what it was.",
+                code="lost_case",
+            )
         sampler = self.sampler if training else self.test_sampler
         return ClipDataset(
-            items=list_items(records, self.task, sampler),
+            items=list_items(
+                records, self.task, sampler, lambda record: self.store.open(record).num_frames
+            ),
             store=self.store,
             space=self.space,
             task=self.task,
@@ -176,7 +190,28 @@ class TaskData:
         refused = self.store.prepare_all(
             self.records, None if progress is None else lambda done: progress(done, total)
         )
-        return self.without(refused)
+        out = {record.case_id for record, _ in refused}
+        placed = [self._check_places(r) for r in self.records if r.case_id not in out]
+        return self.without([*refused, *(pair for pair in placed if pair is not None)])
+
+    def _check_places(self, record: Record) -> tuple[Record, MedvidError] | None:
+        """Returns the record with the reason when its labels lie outside its stack."""
+        try:
+            if self.task == "region" and record.center is not None:
+                self.store.open(record).locate(record.center)
+            if self.task == "slice":
+                count = self.store.open(record).num_frames
+                outside = [f for f in record.slice_labels or () if not 0 <= f < count]
+                if outside:
+                    raise DataError(
+                        f"slice {outside[0]} has a label, and the stack has {count} slices, "
+                        f"counted from 0 to {count - 1}.",
+                        code="slice_outside",
+                        files=[record.path],
+                    )
+        except MedvidError as error:
+            return record, error
+        return None
 
     def without(self, refused: Sequence[tuple[Record, MedvidError]]) -> "TaskData":
         """Returns the data without the refused records, or stops, as `on_bad` says.
@@ -209,8 +244,14 @@ class TaskData:
         stack = self.store.open(self.records[0])
         spacing = None
         if stack.unit == "mm":
-            _, height, width = (float(s) for s in sample["spacing"])
-            spacing = (_median_step(sample), height, width)
+            # What sampler and transforms make of one scan's spacing they make of the median's.
+            first = (_median_step(sample), *(float(s) for s in sample["spacing"][1:]))
+            middle = np.median([self.store.open(r).spacing for r in self.records], axis=0)
+            t_mm, h_mm, w_mm = (
+                new * typical / own
+                for new, typical, own in zip(first, middle.tolist(), stack.spacing, strict=True)
+            )
+            spacing = (t_mm, h_mm, w_mm)
         return ClipShape(channels, (t, h, w), spacing)
 
 
@@ -273,7 +314,12 @@ def open_data(config: Config) -> TaskData:
         )
     missing = getattr(adapter, "missing", None)
     space = find_label_space(records, options["classes"])
-    data = build_task(options, config.get("transforms") or {}, records, space)
+    labelled = [record for record in records if list_labels(record)]
+    data = build_task(options, config.get("transforms") or {}, labelled, space)
+    data = replace(
+        data,
+        refused=tuple((r, _UNLABELLED) for r in records if not list_labels(r)),
+    )
     if missing is not None:
         data = replace(data, missing=tuple(missing(root, **extra)))
     return data
@@ -297,6 +343,16 @@ def build_task(
 ) -> TaskData:
     """Builds the way from records to batches; reads nothing yet."""
     sampler = build_sampler(options["sampler"])
+    test_sampler = options["test_sampler"] or options["sampler"]
+    if options["task"] == "slice" and not options["test_sampler"] and isinstance(sampler, Dense):
+        # Every labelled slice is to be predicted, so the runs of training slide over the stack.
+        test_sampler = {
+            "name": "sliding",
+            "frames": sampler.frames,
+            "frames_mm": sampler.frames_mm,
+            "stride": sampler.stride,
+            "hop": max(1, (sampler.frames or 2) // 2) if sampler.stride == 1 else 1,
+        }
     return TaskData(
         records=tuple(records),
         space=space,
@@ -310,7 +366,7 @@ def build_task(
             size=options["size"],
         ),
         sampler=sampler,
-        test_sampler=build_sampler(options["test_sampler"] or options["sampler"]),
+        test_sampler=build_sampler(test_sampler),
     )
 
 

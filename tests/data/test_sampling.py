@@ -88,12 +88,23 @@ def test_a_centred_window_has_its_target_in_the_middle(
 
 @given(st.integers(2, 60), st.integers(1, 10))
 def test_segments_take_one_frame_from_each_equal_part(num_frames: int, segments: int) -> None:
-    windows = Segments(segments).windows(num_frames, 1.0, rng=np.random.default_rng(0))
+    sampler = Segments(segments, join=True)
+    windows = sampler.windows(num_frames, 1.0, rng=np.random.default_rng(0))
     used = min(segments, num_frames)
-    parts = windows.frames[:used, 0] * used // num_frames
+    parts = windows.frames[0, :used] * used // num_frames
     assert abs(parts - np.arange(used)).max() <= 1
-    assert windows.mask[:used].all()
-    assert not windows.mask[used:].any()
+    assert windows.mask[0, :used].all()
+    assert not windows.mask[0, used:].any()
+
+
+@given(st.integers(1, 9), st.integers(1, 10), st.integers(1, 3))
+def test_segments_as_clips_of_their_own_are_never_empty(
+    num_frames: int, segments: int, frames: int
+) -> None:
+    windows = Segments(segments, frames).windows(num_frames, 1.0, rng=np.random.default_rng(0))
+    assert windows.frames.shape == (segments, frames)
+    assert windows.mask[:, 0].all()
+    assert (np.diff(windows.frames[:, 0]) >= 0).all()
 
 
 def test_a_length_in_mm_is_the_same_anatomy_in_thin_and_thick_slices() -> None:

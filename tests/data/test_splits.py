@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from medvid.contract import ConfigError, DataError, Record
 from medvid.data.labels import LabelSpace, find_label_space
-from medvid.data.splits import Fold, audit_folds, describe_folds, make_folds, read_folds
+from medvid.data.splits import Fold, audit_folds, describe_folds, make_folds, mix_seed, read_folds
 
 SPACE = LabelSpace(("a", "b"), multilabel=False)
 
@@ -51,6 +51,79 @@ def test_the_same_seed_gives_the_same_folds_and_another_repeat_others() -> None:
     assert [(fold.repeat, fold.fold) for fold in first[4:6]] == [(0, 4), (1, 0)]
 
 
+def test_no_seed_s_repetitions_are_those_of_another_seed() -> None:
+    drawn = {mix_seed(seed, repeat) for seed in range(30) for repeat in range(30)}
+    assert len(drawn) == 900
+
+
+def with_rare_class(rare: int) -> list[Record]:
+    common = make(100, 100)
+    return common + [Record(f"r{k}", f"r{k}", "x", label="c") for k in range(rare)]
+
+
+@pytest.mark.parametrize("rare", [3, 5])
+def test_a_rare_class_leaves_the_validation_share_as_it_is(rare: int) -> None:
+    space = LabelSpace(("a", "b", "c"), multilabel=False)
+    for fold in make_folds(with_rare_class(rare), space, seed=0, folds=3, validation=0.15):
+        assert 0.1 < len(fold.val) / (len(fold.val) + len(fold.train)) < 0.22
+        assert any(case.startswith("r") for case in fold.train)
+
+
+def make_findings(sets: list[str]) -> list[Record]:
+    return [
+        Record(f"c{k}", f"p{k}", "x", label={name: int(name in found) for name in "xy"})
+        for k, found in enumerate(sets)
+    ]
+
+
+FINDINGS = LabelSpace(("x", "y"), multilabel=True)
+
+
+def test_a_rare_combination_of_findings_is_no_rare_finding() -> None:
+    records = make_findings(["xy"] * 28 + ["x"] * 2 + [""] * 20)
+    made = make_folds(records, FINDINGS, seed=0, folds=5, validation=0.15)
+    audit_folds(made, records, FINDINGS)
+    assert all(fold.val for fold in made)
+
+
+def test_a_finding_that_no_training_case_has_stops_the_audit() -> None:
+    records = make_findings(["x", "", "x", "", "xy", "y"])
+    fold = Fold(0, 0, ("c0", "c1", "c2", "c3"), (), ("c4", "c5"))
+    with pytest.raises(DataError, match="`y` is present in no training case"):
+        audit_folds([fold], records, FINDINGS)
+
+
+def test_a_finding_of_one_patient_is_named() -> None:
+    records = make_findings(["x"] * 10 + [""] * 10 + ["y"])
+    with pytest.raises(DataError, match="Only the patient of one case has y"):
+        make_folds(records, FINDINGS, seed=0)
+
+
+def test_unlabelled_records_are_no_rare_class() -> None:
+    records = [*make(40, 20), Record("u", "u", "x"), Record("v", "v", "x")]
+    assert len(make_folds(records, SPACE, seed=0)) == 5
+
+
+def test_a_class_of_slices_that_is_never_trained_on_stops_the_audit() -> None:
+    records = [
+        Record("c0", "p0", "x", slice_labels={0: "a", 1: "b"}),
+        Record("c1", "p1", "x", slice_labels={0: "a", 1: "c"}),
+    ]
+    space = LabelSpace(("a", "b", "c"), multilabel=False)
+    with pytest.raises(DataError, match="`c` is tested but never trained on"):
+        audit_folds([Fold(0, 0, ("c0",), (), ("c1",))], records, space)
+
+
+@pytest.mark.parametrize("column", ["split", "fold"])
+def test_a_column_that_only_some_records_have_is_a_mistake(column: str) -> None:
+    value = {"split": "train", "fold": 1}[column]
+    records = [replace(r, **{column: value}) for r in make(20, 20)]  # type: ignore[arg-type]
+    records[3] = replace(records[3], **{column: None})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=f"`{column}` is empty for 1 of 20 records.*c3"):
+        make_folds(records, SPACE, seed=0)
+    assert len(make_folds(records, SPACE, seed=0, method="grouped")) == 5
+
+
 def test_folds_survive_splits_json() -> None:
     made = make_folds(make(40, 20), SPACE, seed=0)
     assert read_folds(describe_folds(made)) == made
@@ -79,7 +152,7 @@ def test_val_rows_are_the_test_where_there_are_no_test_rows() -> None:
     [
         (make(9, 1), {}, "belong to one patient"),
         (make(9, 3), {"folds": 5}, "3 patients for 5 folds"),
-        (make(30, 30)[:1] + [r for r in make(30, 30) if r.label == "b"], {}, "Only 1 patients"),
+        (make(30, 30)[:1] + [r for r in make(30, 30) if r.label == "b"], {}, "Only 1 patient has"),
         (make(30, 30), {"validation": 0.5}, "below 0.5"),
         (make(30, 30), {"folds": 1}, "2 or more"),
         (make(30, 30), {"method": "columns"}, "needs a `split` or a `fold` column"),
@@ -142,6 +215,14 @@ def test_labels_that_cannot_be_learnt_are_a_sentence(labels: list[object], said:
     records = [Record(f"c{k}", f"p{k}", "x", label=label) for k, label in enumerate(labels)]  # type: ignore[arg-type]
     with pytest.raises(DataError, match=said):
         find_label_space(records)
+
+
+def test_classes_that_do_not_fit_the_labels_are_a_sentence() -> None:
+    records = make_findings(["x", "y"])
+    with pytest.raises(DataError, match="no column `label_yy`"):
+        find_label_space(records, ["x", "yy"])
+    with pytest.raises(DataError, match="names `a` twice"):
+        find_label_space(make(4, 4), ["a", "b", "b", "a"])
 
 
 def test_classes_are_sorted_as_people_count() -> None:

@@ -57,6 +57,27 @@ def test_the_second_opening_reads_no_source(
     assert Store(tmp_path / "store").open(record).num_frames == 2
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink])
+@pytest.mark.parametrize("ending", [".raw", ".json"])
+def test_a_damaged_entry_is_made_anew(tmp_path: Path, ending: str, damage: Any) -> None:
+    volume = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    record = save(tmp_path / "v.npy", volume)
+    sidecar = Store(tmp_path / "store").prepare(record)
+    damage(sidecar.with_suffix(ending))
+    np.testing.assert_array_equal(Store(tmp_path / "store").open(record).read()[0], volume)
+
+
+def test_a_wrong_option_is_not_the_fault_of_a_case(tmp_path: Path) -> None:
+    record = save(tmp_path / "v.npy", np.zeros((2, 3, 4), np.int16))
+    store = Store(tmp_path / "store", spacing=(-1.0, 1.0, 1.0))
+    with pytest.raises(ConfigError, match="mm above 0"):
+        store.prepare_all([record])
+
+
 def test_a_changed_file_or_option_gets_an_entry_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     store = Store(tmp_path / "store")
