@@ -276,6 +276,8 @@ def _show_metrics(path: Path) -> None:
         f"{metrics['n_cases']} cases of {metrics['n_patients']} patients; {level:.0%} intervals by "
         f"{metrics['bootstrap']['method']}."
     )
+    for note in metrics.get("notes", []):  # a run of an earlier version has none
+        print(note)
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -23,6 +23,7 @@ def test_train_leaves_a_whole_run_folder(project: Path, run_cli: Cli) -> None:
     answer = run_cli("train", "tiny.yaml")
     assert answer.code == 0, answer.err
     assert "auc" in answer.out
+    assert "AUC within the folds: mean" in answer.out
     assert "Next: medvid predict" in answer.out
     run = only_run(project)
     wanted = (
@@ -40,6 +41,23 @@ def test_train_leaves_a_whole_run_folder(project: Path, run_cli: Cli) -> None:
     assert again["metrics"]["auc"] == metrics["metrics"]["auc"]
     assert metrics["metrics"]["auc"]["value"] > 0.9
     assert not list(run.rglob("*.part"))
+
+
+def test_a_threshold_that_nothing_could_be_chosen_on_is_said(
+    project: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as if the validation part of a fold held one class
+    def fall_back(*_: object) -> str:
+        return "0.5, since all 4 cases to choose on (youden) are negative"
+
+    monkeypatch.setattr("medvid.jobs.train.explain_fallback", fall_back)
+    answer = run_cli("train", "tiny.yaml", "train.epochs=1")
+    assert answer.code == 0, answer.err
+    said = "The operating point of fold 1 is 0.5, since all 4 cases to choose on"
+    metrics = json.loads((only_run(project) / "metrics.json").read_text(encoding="utf-8"))
+    assert any(note.startswith(said) for note in metrics["notes"])
+    assert metrics["operating_point"]["threshold"]["1"] == 0.5
+    assert said in answer.out
 
 
 def test_a_run_goes_on_fold_by_fold_and_ends_the_same(project: Path, run_cli: Cli) -> None:
