@@ -4,6 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def _load(path: Path) -> NDArray[Any]:
                 with np.load(file, allow_pickle=False) as archive:
                     return _take_array(path, archive)
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile):
+    except (ValueError, SyntaxError, TokenError, EOFError, OSError, zipfile.BadZipFile):
         raise DataError(
             f"{path} is no NumPy array, cut short, or holds Python objects, which are not loaded.",
             code="truncated",

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from medvid.contract import DataError
 from medvid.io.identity import patient_token, series_token
@@ -65,6 +65,13 @@ UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
 UNDEFINED_LENGTH = 0xFFFFFFFF
 DS_CHARACTERS = 16
 """The standard's limit for one decimal string."""
+
+
+HEADER_ERRORS = (
+    *(InvalidDicomError, BytesLengthException, NotImplementedError),
+    *(EOFError, ValueError, KeyError, struct.error),
+)
+"""What pydicom raises for headers that are cut off or overwritten."""
 
 
 @dataclass(frozen=True)
@@ -212,18 +219,22 @@ def read_header(path: Path) -> SliceHeader:
             offset, length = _find_pixels(file, dataset, syntax)
             return _build(path, dataset, syntax, offset, length)
     except OSError as error:
+        if error.strerror is None:
+            # Not the disk's error but pydicom's, of a length that leads out of the file.
+            raise _damaged(path) from None
         raise DataError(
-            f"{path} cannot be read: {error.strerror or 'the disk reported an error'}.",
-            code="unreadable",
-            files=[path],
+            f"{path} cannot be read: {error.strerror}.", code="unreadable", files=[path]
         ) from None
-    except (InvalidDicomError, EOFError, ValueError, KeyError, struct.error, NotImplementedError):
-        raise DataError(
-            f"{path} is a damaged DICOM file: its header cannot be read to the end. Export it "
-            "again.",
-            code="header_damaged",
-            files=[path],
-        ) from None
+    except HEADER_ERRORS:
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(
+        f"{path} is a damaged DICOM file: its header cannot be read to the end. Export it again.",
+        code="header_damaged",
+        files=[path],
+    )
 
 
 def _find_pixels(file: BinaryIO, dataset: pydicom.Dataset, syntax: str) -> tuple[int, int]:

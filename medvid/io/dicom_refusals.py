@@ -1,5 +1,6 @@
 """Why a single DICOM file cannot be a slice of a stack, each reason with a code and a sentence."""
 
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -161,7 +162,10 @@ def refuse_syntax(syntax: str) -> tuple[str, str] | None:
     if syntax in UNCOMPRESSED or not syntax:
         return None
     try:
-        decoder = get_decoder(syntax)
+        with warnings.catch_warnings():
+            # pydicom warns of a syntax that is no UID; it is refused below.
+            warnings.simplefilter("ignore")
+            decoder = get_decoder(syntax)
     except NotImplementedError:
         return (
             "syntax_unsupported",

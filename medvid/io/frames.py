@@ -1,6 +1,5 @@
 """Reads a folder of numbered pictures as a Stack."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from medvid.contract import DataError, Stack
+from medvid.io.ordering import natural_key
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -51,7 +51,7 @@ def open_frames(path: str | Path) -> Stack:
             code="not_frames",
             files=[path],
         )
-    files = sorted(_list_files(path), key=_natural_key)
+    files = sorted(_list_files(path), key=lambda file: (natural_key(file.name), file.name))
     first = _read_header(files[0])
     for file in files[1:]:
         header = _read_header(file)
@@ -117,12 +117,6 @@ def _list_files(folder: Path) -> list[Path]:
         for file in folder.iterdir()
         if not file.name.startswith(".") and file.name.lower() not in _LITTER
     ]
-
-
-def _natural_key(file: Path) -> tuple[Any, ...]:
-    """Sorts numbers by value. Odd places of the split hold digits, so types never mix."""
-    parts = re.split(r"(\d+)", file.name.lower())
-    return (*(int(part) if place % 2 else part for place, part in enumerate(parts)), file.name)
 
 
 def _read_header(file: Path) -> _Header:

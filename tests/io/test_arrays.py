@@ -89,6 +89,14 @@ def test_a_file_cut_short_is_refused(path: Path) -> None:
     assert caught.value.files == (str(path),)
 
 
+def test_a_header_that_is_no_header_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "v.npy", np.zeros((2, 3, 4), np.int16))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"'shape': (2", b"'shape': {2"))
+    with pytest.raises(DataError, match=r"v\.npy is no NumPy array"):
+        open_stack(path)
+
+
 def test_an_archive_is_read_by_name(tmp_path: Path) -> None:
     x = np.ones((2, 3, 4), np.uint8)
     np.savez(tmp_path / "v.npz", x=x, y=x * 2)

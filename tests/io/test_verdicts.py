@@ -13,7 +13,6 @@ from pydicom.uid import UID
 
 import medvid.io.scan as scan_module
 import medvid.io.scan_rows as rows_module
-from medvid.contract import GeometryError
 from medvid.io import open_stack
 from medvid.io.scan import ScanRow, scan_tree
 from medvid.io.write import write_dicom_series, write_nifti
@@ -299,66 +298,14 @@ def test_a_broken_link_and_a_header_cut_short_have_a_row(series: Path) -> None:
     ]
 
 
-def copy_to(series: Path, *names: str) -> Path:
-    root = series.parent
-    for name in names:
-        shutil.copytree(series, root / name)
-    return root
-
-
-def test_copies_of_a_series_have_a_row_each(series: Path, volume: NDArray[np.int16]) -> None:
-    root = copy_to(series, "backup", "deep/er/copy")
-    rows = scan_tree(root)
-    assert [row.verdict for row in rows] == ["ok"] * 3
-    assert len({row.path for row in rows}) == 3
-    for row in rows:
-        stack = open_stack(row.path, series=row.series)
-        np.testing.assert_array_equal(stack.read()[0], volume)
-
-
-def test_a_copy_in_a_subfolder_is_left_out_and_noted(
-    series: Path, volume: NDArray[np.int16]
-) -> None:
-    shutil.copytree(series, series / "copy")
-    rows = scan_tree(series)
-    assert {Path(row.path).name: row.verdict for row in rows} == {"ct": "ok", "copy": "ok"}
-    stack = open_stack(series)
-    assert stack.num_frames == 8
-    assert "8 images of the same series in copy were left out." in stack.notes
-
-
-def test_a_folder_of_copies_asks_for_one_of_them(series: Path) -> None:
-    root = copy_to(series, "backup")
-    with pytest.raises(GeometryError, match="2 times, in backup, ct") as caught:
-        open_stack(root)
-    assert caught.value.code == "several_copies"
-
-
-def test_a_broken_copy_does_not_spoil_the_good_one(series: Path) -> None:
-    root = copy_to(series, "backup")
-    files_of(root / "backup")[3].unlink()
-    rows = {Path(row.path).name: row.verdict for row in scan_tree(root)}
-    assert rows == {"backup": "fixable", "ct": "ok"}
-
-
-def test_a_series_spread_over_folders_is_one(series: Path, volume: NDArray[np.int16]) -> None:
-    for number, file in enumerate(files_of(series)):
-        folder = series / f"part{number // 3}"
-        folder.mkdir(exist_ok=True)
-        shutil.move(file, folder)
-    row = only_row(series)
-    assert (row.verdict, row.frames, Path(row.path)) == ("ok", 8, series)
-    np.testing.assert_array_equal(open_stack(series).read()[0], volume)
-
-
-def test_halves_with_a_gap_between_do_not_become_two_stacks(series: Path) -> None:
-    files = files_of(series)
-    files[4].unlink()
-    for number, file in enumerate([*files[:4], *files[5:]]):
-        folder = series / ("low" if number < 4 else "high")
-        folder.mkdir(exist_ok=True)
-        shutil.move(file, folder)
-    assert (only_row(series).verdict, only_row(series).code) == ("fixable", "missing_slices")
+def test_a_length_that_leads_out_of_the_header_is_a_damaged_header(series: Path) -> None:
+    file = files_of(series)[0]
+    content = file.read_bytes()
+    # The group's length, a number of four bytes, now claims five.
+    start = content.index(b"\x02\x00\x00\x00UL\x04\x00")
+    file.write_bytes(content[: start + 6] + b"\x05" + content[start + 7 :])
+    rows = [row for row in scan_tree(series) if file.name in row.files]
+    assert [(row.verdict, row.code) for row in rows] == [("refused", "header_damaged")]
 
 
 def test_objects_are_called_what_they_are(series: Path) -> None:

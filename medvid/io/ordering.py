@@ -1,0 +1,11 @@
+"""The order in which people count: `slice 2` before `slice 10`."""
+
+import re
+
+NaturalKey = tuple[tuple[int, str], ...]
+
+
+def natural_key(text: str) -> NaturalKey:
+    """Returns a sorting key for names with numbers in them; case does not matter."""
+    parts = re.findall(r"\d+|\D+", text)
+    return tuple((int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in parts)
