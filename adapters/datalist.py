@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from medvid.contract import Label, Record, SourceError
+from medvid.io.ordering import natural_key
 
 _SPLITS = {
     "training": "train",
@@ -47,7 +48,7 @@ def classes(root: Path) -> tuple[str, ...]:
     for name, place, entry in _list_entries(path, content):
         label = _read_label(path, f"{name}[{place}]", entry, content)
         found |= {label} if isinstance(label, str) else set(label or ())
-    return tuple(sorted(found, key=_natural_key))
+    return tuple(sorted(found, key=natural_key))
 
 
 def records(root: Path) -> Iterator[Record]:
@@ -187,11 +188,6 @@ def _check_images(path: Path, entries: list[tuple[str, int, Entry]]) -> None:
             code="missing_files",
             files=absent,
         )
-
-
-def _natural_key(text: str) -> list[tuple[int, str]]:
-    parts = re.findall(r"\d+|\D+", text)
-    return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in parts]
 
 
 def _refuse(path: Path, what: str, code: str) -> NoReturn:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from medvid.contract import Record, SourceError
+from medvid.io.ordering import natural_key
 from medvid.io.sheet import read_sheet
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -103,16 +104,11 @@ def _list_cases(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if not path.name.startswith(".") and path.name.lower() not in _NOT_CASES
     ]
-    return sorted(found, key=lambda path: (_natural_key(path.name), path.name))
+    return sorted(found, key=lambda path: (natural_key(path.name), path.name))
 
 
 def _strip_ending(path: Path) -> str:
     return path.name if path.is_dir() else _ENDING.sub("", path.name)
-
-
-def _natural_key(text: str) -> list[tuple[int, str]]:
-    parts = re.findall(r"\d+|\D+", text)
-    return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in parts]
 
 
 def _read_patients(root: Path, cases: list[tuple[str, Path]]) -> dict[str, str]:

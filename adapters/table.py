@@ -30,6 +30,7 @@ from typing import NoReturn
 import numpy as np
 
 from medvid.contract import Label, Record, SourceError
+from medvid.io.ordering import natural_key
 from medvid.io.sheet import Row, Sheet, nearest, read_sheet
 
 _REQUIRED = {
@@ -52,7 +53,7 @@ def classes(root: Path) -> tuple[str, ...]:
     """Returns the classes, or the names of the findings, in natural order."""
     sheet = _read_manifest(root)
     names = _list_findings(sheet) or {row.get("label") for row in sheet} - {""}
-    return tuple(sorted(names, key=_natural_key))
+    return tuple(sorted(names, key=natural_key))
 
 
 def records(root: Path, *, check_files: bool = True) -> Iterator[Record]:
@@ -275,11 +276,6 @@ def _check_files(sheet: Sheet) -> None:
             code="missing_files",
             files=absent,
         )
-
-
-def _natural_key(text: str) -> list[tuple[int, str]]:
-    parts = re.findall(r"\d+|\D+", text)
-    return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in parts]
 
 
 def _refuse(sheet: Sheet, what: str, code: str, row: Row | None = None) -> NoReturn:

@@ -1,6 +1,5 @@
 """Between the words of a manifest and the numbers that a network is trained on."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvid.contract import DataError, Label, Record
+from medvid.io.ordering import natural_key
 
 Task = Literal["scan", "slice", "region"]
 
@@ -54,12 +54,6 @@ class LabelSpace:
                 code="unknown_label",
             )
         return self.classes.index(str(label))
-
-
-def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Returns a sorting key under which `grade 2` comes before `grade 10`."""
-    parts = re.findall(r"\d+|\D+", text)
-    return tuple((0, int(p), "") if p.isdigit() else (1, 0, p.casefold()) for p in parts)
 
 
 def list_labels(record: Record) -> list[Label]:

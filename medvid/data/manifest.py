@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medvid.contract import DataError, Label, MedvidError, Record
-from medvid.data.labels import natural_key
+from medvid.io.ordering import natural_key
 
 FIXED_COLUMNS = ("case_id", "patient_id", "path", "series")
 CENTER_COLUMNS = ("x_mm", "y_mm", "z_mm")

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from medvid.config import Config
 from medvid.contract import MedvidError, Record, Stack
-from medvid.data.labels import natural_key, stratum
+from medvid.data.labels import stratum
 from medvid.io import open_stack
+from medvid.io.ordering import natural_key
 from medvid.jobs.messages import show_progress
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.task import TaskData
