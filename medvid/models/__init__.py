@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from medvid.build import Spec, build
 from medvid.layers.clips import Size
 from medvid.models.c3d import C3D, C3DStudy
+from medvid.models.i3d import I3D
 from medvid.models.ltc import LTC
 from medvid.models.res3d import Res3D
 from medvid.models.slicewise import Slicewise
@@ -19,6 +20,7 @@ from medvid.models.slicewise import Slicewise
 MODELS: dict[str, type[nn.Module]] = {
     "c3d": C3D,
     "c3d_study": C3DStudy,
+    "i3d": I3D,
     "ltc": LTC,
     "res3d": Res3D,
     "slicewise": Slicewise,

@@ -24,6 +24,12 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 8, "init": "he", "norm": "group", "head": "pool"},
     ],
     "c3d_study": [{"width": 4, "init": "he", "kernel_depths": [1, 3, 5, 3, 7]}],
+    "i3d": [
+        {"width": 8, "stem_stride": [1, 2, 2]},
+        {"width": 8, "stem_kernel": [3, 7, 7], "stem_stride": [1, 1, 1], "pool_2a": False},
+        {"width": 8, "norm": "group", "gamma": False, "strides": "spacing"},
+        {"width": 8, "planar": True},
+    ],
     "ltc": [
         {"width": 4, "pool5": False, "init": "he"},
         {"width": 4, "strides": "spacing", "norm": "batch"},
@@ -58,6 +64,15 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({"kernel_depths": [7, 7, 7, 7, 7]}, 3, 101, 23_645_029),
         ({"kernel_depths": [3, 3, 5, 5, 7]}, 3, 101, 21_573_733),
         ({"kernel_depths": [7, 5, 5, 3, 3]}, 3, 101, 18_189_157),
+    ],
+    "i3d": [
+        ({}, 3, 400, 12_697_264),
+        ({"gamma": False}, 3, 400, 12_689_984),
+        ({}, 2, 400, 12_675_312),
+        ({}, 3, 101, 12_390_789),
+        ({}, 2, 101, 12_368_837),
+        ({}, 3, 51, 12_339_539),
+        ({}, 1, 2, 12_245_410),
     ],
     # Of 100 x 71 x 71; the file's own test has the paper's other sizes.
     "ltc": [
