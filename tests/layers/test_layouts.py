@@ -1,0 +1,167 @@
+"""Names of torchvision and timm onto ours; made-up weights, the libraries are not needed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from medvid.layers.inflate import inflate_state
+from medvid.layers.layouts import LAYOUTS, find_layout, translate_state
+from medvid.models import MODELS
+
+
+def conv(name: str, *shape: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(len(name))
+    return {f"{name}.weight": torch.randn(*shape, generator=generator)}
+
+
+def norm(name: str, channels: int) -> dict[str, Tensor]:
+    filled = {p: torch.rand(channels) for p in ("weight", "bias", "running_mean", "running_var")}
+    return {f"{name}.{part}": tensor for part, tensor in filled.items()} | {
+        f"{name}.num_batches_tracked": torch.tensor(3)
+    }
+
+
+def make_resnet18() -> dict[str, Tensor]:
+    """torchvision's resnet18, 8 channels wide."""
+    state = conv("conv1", 8, 3, 7, 7) | norm("bn1", 8)
+    before = 8
+    for stage in range(1, 5):
+        after = 8 * 2 ** (stage - 1)
+        for block in range(2):
+            name = f"layer{stage}.{block}"
+            state |= conv(f"{name}.conv1", after, before, 3, 3) | norm(f"{name}.bn1", after)
+            state |= conv(f"{name}.conv2", after, after, 3, 3) | norm(f"{name}.bn2", after)
+            if before != after:
+                state |= conv(f"{name}.downsample.0", after, before, 1, 1)
+                state |= norm(f"{name}.downsample.1", after)
+            before = after
+    return state | conv("fc", 1000, before) | {"fc.bias": torch.zeros(1000)}
+
+
+INCEPTION = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+def make_googlenet() -> dict[str, Tensor]:
+    """torchvision's googlenet, an eighth as wide, with one of its side classifiers."""
+
+    def unit(name: str, after: int, before: int, side: int) -> dict[str, Tensor]:
+        return conv(f"{name}.conv", after, before, side, side) | norm(f"{name}.bn", after)
+
+    state = unit("conv1", 8, 3, 7) | unit("conv2", 8, 8, 1) | unit("conv3", 24, 8, 3)
+    before = 24
+    for block, channels in INCEPTION.items():
+        b0, b1a, b1b, b2a, b2b, b3 = (n // 8 for n in channels)
+        name = f"inception{block}"
+        state |= unit(f"{name}.branch1", b0, before, 1)
+        state |= unit(f"{name}.branch2.0", b1a, before, 1) | unit(f"{name}.branch2.1", b1b, b1a, 3)
+        state |= unit(f"{name}.branch3.0", b2a, before, 1) | unit(f"{name}.branch3.1", b2b, b2a, 3)
+        state |= unit(f"{name}.branch4.1", b3, before, 1)
+        before = b0 + b1b + b2b + b3
+    return state | unit("aux1.conv", 16, 64, 1) | conv("fc", 1000, before)
+
+
+def make_densenet(dot: str = "") -> dict[str, Tensor]:
+    """torchvision's densenet with two layers a block; `dot` as in checkpoints of before 2018."""
+    state = conv("features.conv0", 16, 3, 7, 7) | norm("features.norm0", 16)
+    channels = 16
+    for block in range(1, 5):
+        for number in range(1, 3):
+            name = f"features.denseblock{block}.denselayer{number}"
+            state |= norm(f"{name}.norm{dot}1", channels)
+            state |= conv(f"{name}.conv{dot}1", 16, channels, 1, 1)
+            state |= norm(f"{name}.norm{dot}2", 16) | conv(f"{name}.conv{dot}2", 4, 16, 3, 3)
+            channels += 4
+        if block < 4:
+            name = f"features.transition{block}"
+            state |= norm(f"{name}.norm", channels)
+            state |= conv(f"{name}.conv", channels // 2, channels, 1, 1)
+            channels //= 2
+    return state | norm("features.norm5", channels) | conv("classifier", 1000, channels)
+
+
+FILES: dict[str, tuple[dict[str, Tensor], str, dict[str, Any]]] = {
+    "resnet": (make_resnet18(), "res3d", {"width": 8, "project_res2a": False}),
+    "googlenet": (make_googlenet(), "i3d", {"width": 8}),
+    "densenet": (
+        make_densenet(),
+        "densenet3d",
+        {"width": 16, "growth": 4, "blocks": (2, 2, 2, 2)},
+    ),
+}
+each = pytest.mark.parametrize("layout", sorted(FILES))
+
+
+def test_every_layout_is_tried() -> None:
+    assert set(FILES) == set(LAYOUTS)
+
+
+@each
+def test_only_the_classifier_is_left(layout: str) -> None:
+    source, name, options = FILES[layout]
+    target = MODELS[name](**options).state_dict()
+    made = inflate_state(translate_state(source, target), target)
+    assert {key.rpartition(".")[0] for key in made.report.left} <= {"classifier", "Conv3d_0c_1x1"}
+    unused = {key.partition(".")[0] for key in made.report.unused}
+    assert unused <= {"fc", "classifier", "aux1"}
+    assert len(made.report.summed) == 1  # the stem
+
+
+@each
+def test_a_layout_is_told_by_its_names(layout: str) -> None:
+    assert find_layout(FILES[layout][0]) == layout
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "module.model.", "_orig_mod."])
+@each
+def test_what_wrappers_put_before_all_names_is_taken_off(layout: str, prefix: str) -> None:
+    source, name, options = FILES[layout]
+    target = MODELS[name](**options).state_dict()
+    wrapped = {prefix + key: tensor for key, tensor in source.items()}
+    wrapped["criterion.weight"] = torch.ones(2)  # Lightning keeps the loss beside the model
+    assert_same(translate_state(wrapped, target), translate_state(source, target))
+
+
+def assert_same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_old_densenets_with_dots_in_their_names_are_the_same() -> None:
+    _, name, options = FILES["densenet"]
+    target = MODELS[name](**options).state_dict()
+    new, old = translate_state(make_densenet(), target), translate_state(make_densenet("."), target)
+    assert set(new) == set(old)
+
+
+def test_our_own_names_stay_and_strangers_too() -> None:
+    target = MODELS["i3d"](width=8).state_dict()
+    assert_same(translate_state(target, target), target)
+    strange = {"encoder.block.weight": torch.ones(2, 2), "decoder.weight": torch.ones(2)}
+    assert set(translate_state(strange, target)) == set(strange)
+    assert find_layout(strange) is None
+
+
+def test_the_right_kernel_lands_in_the_right_place() -> None:
+    source = make_googlenet()
+    target = MODELS["i3d"](width=8).state_dict()
+    named = translate_state(source, target)
+    pairs = {
+        "inception3a.branch1.conv.weight": "Mixed_3b.b0.conv.weight",
+        "inception4e.branch2.1.bn.bias": "Mixed_4f.b1.1.norm.bias",
+        "inception5b.branch3.0.conv.weight": "Mixed_5c.b2.0.conv.weight",
+        "inception5a.branch4.1.bn.running_mean": "Mixed_5b.b3.norm.running_mean",
+    }
+    assert all(torch.equal(source[theirs], named[ours]) for theirs, ours in pairs.items())
