@@ -14,16 +14,25 @@ from medvid.layers.clips import Size
 from medvid.models.c3d import C3D, C3DStudy
 from medvid.models.i3d import I3D
 from medvid.models.ltc import LTC
+from medvid.models.ng import ConvPooling, LatePooling
+from medvid.models.ng_lstm import StackedLSTM
+from medvid.models.ng_windows import LocalPooling, SlowPooling, TimeConv
 from medvid.models.res3d import Res3D
 from medvid.models.slicewise import Slicewise
 
 MODELS: dict[str, type[nn.Module]] = {
     "c3d": C3D,
     "c3d_study": C3DStudy,
+    "conv_pooling": ConvPooling,
     "i3d": I3D,
+    "late_pooling": LatePooling,
+    "local_pooling": LocalPooling,
+    "lstm": StackedLSTM,
     "ltc": LTC,
     "res3d": Res3D,
     "slicewise": Slicewise,
+    "slow_pooling": SlowPooling,
+    "time_conv": TimeConv,
 }
 
 

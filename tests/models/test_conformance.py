@@ -24,11 +24,31 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 8, "init": "he", "norm": "group", "head": "pool"},
     ],
     "c3d_study": [{"width": 4, "init": "he", "kernel_depths": [1, 3, 5, 3, 7]}],
+    "conv_pooling": [
+        {"width": 16, "trunk": "small", "trunk_width": 4},
+        {"width": 16, "trunk": "small", "trunk_width": 8, "space": "max", "norm": "group"},
+        {"width": 16},
+    ],
     "i3d": [
         {"width": 8, "stem_stride": [1, 2, 2]},
         {"width": 8, "stem_kernel": [3, 7, 7], "stem_stride": [1, 1, 1], "pool_2a": False},
         {"width": 8, "norm": "group", "gamma": False, "strides": "spacing"},
         {"width": 8, "planar": True},
+    ],
+    "late_pooling": [
+        {"width": 16, "trunk": "small", "trunk_width": 4, "space": "average"},
+        {"width": 16, "trunk": "small", "trunk_width": 4, "norm": "group", "stem_stride": 2},
+    ],
+    "local_pooling": [
+        {"width": 16, "trunk": "small", "trunk_width": 4, "window": 3, "stride": 2},
+        {"width": 16, "trunk": "small", "trunk_width": 4},
+    ],
+    "lstm": [
+        {"width": 16, "trunk": "small", "trunk_width": 4, "layers": 1},
+        {"width": 8, "trunk": "small", "trunk_width": 4, "bidirectional": True, "gain": "uniform"},
+        {"width": 8, "trunk": "small", "trunk_width": 4, "gain": "triangular", "predict": "max"},
+        {"width": 8, "trunk": "small", "trunk_width": 4, "predict": "last", "average": "logits"},
+        {"width": 8, "trunk": "small", "trunk_width": 4, "predict": "sum", "layers": 2},
     ],
     "ltc": [
         {"width": 4, "pool5": False, "init": "he"},
@@ -46,6 +66,14 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "slicewise": [
         *({"width": 8, "pool": pool} for pool in ("mean", "max", "lse", "attention")),
         {"width": 8, "norm": "group", "stem_stride": 2, "depths": [2, 1]},
+    ],
+    "slow_pooling": [
+        {"width": 16, "trunk": "small", "trunk_width": 4, "window": 3, "stride": 2},
+        {"width": 16, "trunk": "small", "trunk_width": 4, "space": "max"},
+    ],
+    "time_conv": [
+        {"width": 16, "trunk": "small", "trunk_width": 4, "kernels": 8, "window": 3, "stride": 2},
+        {"width": 16, "trunk": "small", "trunk_width": 4, "kernels": 8, "space": "max"},
     ],
 }
 """Options that make each model small enough for these tests, one row for every way through it."""
@@ -65,6 +93,14 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({"kernel_depths": [3, 3, 5, 5, 7]}, 3, 101, 21_573_733),
         ({"kernel_depths": [7, 5, 5, 3, 3]}, 3, 101, 18_189_157),
     ],
+    # AlexNet's three convolutions 3,664,512 (3 channels), fc6 37,752,832 from 6 x 6 x 256, fc7
+    # 16,781,312; GoogLeNet without a classifier is the 5,973,552 of the specs, and its fc6 has
+    # 1024 x 4096 + 4096. Two channels less are 2 x 64 x 49 weights less.
+    "conv_pooling": [
+        ({}, 3, 101, 5_973_552 + 4_198_400 + 16_781_312 + 413_797),
+        ({}, 1, 101, 5_973_552 - 6_272 + 4_198_400 + 16_781_312 + 413_797),
+        ({"trunk": "alexnet"}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 413_797),
+    ],
     "i3d": [
         ({}, 3, 400, 12_697_264),
         ({"gamma": False}, 3, 400, 12_689_984),
@@ -73,6 +109,14 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({}, 2, 101, 12_368_837),
         ({}, 3, 51, 12_339_539),
         ({}, 1, 2, 12_245_410),
+    ],
+    "late_pooling": [({}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 413_797)],
+    # 23 windows of 4096 features before the classifier.
+    "local_pooling": [({}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 23 * 4096 * 101 + 101)],
+    # One bias a gate; torch's own LSTM of this size has 11,554,816 where this has 11,544,576.
+    "lstm": [
+        ({}, 3, 101, 17_569_941),
+        ({}, 1, 101, 17_569_941 - 6_272),
     ],
     # Of 100 x 71 x 71; the file's own test has the paper's other sizes.
     "ltc": [
@@ -93,6 +137,11 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
     # He et al., table 6: ResNet-20 has 0.27 million. Its shortcuts have no parameters; ours add
     # 16 x 32 + 32 x 64 weights and their norms: 269,722 + 2,560 + 192.
     "slicewise": [({"width": 16, "depths": [3, 3, 3]}, 3, 10, 272_474)],
+    "slow_pooling": [({}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 413_797)],
+    # 256 kernels of 10 x 3 x 3 over 256 maps.
+    "time_conv": [
+        ({}, 3, 101, 3_664_512 + 256 * 256 * 90 + 256 + 37_752_832 + 16_781_312 + 413_797)
+    ],
 }
 """Options, channels, classes and the parameters that the paper's page in the specs has."""
 
