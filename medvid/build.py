@@ -56,16 +56,8 @@ def build(table: Mapping[str, Callable[..., T]], spec: Spec, what: str, **given:
     Raises:
         ConfigError: for an unknown name, an unknown or missing option, or a value of another type.
     """
-    if isinstance(spec, str):
-        spec = {"name": spec}
-    if "name" not in spec:
-        raise ConfigError(
-            f"A {what} needs a `name`; got only {sorted(spec)}. Known: {', '.join(sorted(table))}.",
-            code="missing_name",
-        )
-    name = str(spec["name"])
+    name, options = _split_spec(table, spec, what)
     builder = find(table, name, what)
-    options = {key: value for key, value in spec.items() if key != "name"}
     parameters = inspect.signature(builder).parameters
     known = {key: value for key, value in given.items() if key in parameters}
     clash = sorted(set(options) & set(known))
@@ -76,6 +68,48 @@ def build(table: Mapping[str, Callable[..., T]], spec: Spec, what: str, **given:
             code="given_option",
         )
     return builder(**known, **validate_options(builder, options, f"{what} `{name}`", known))
+
+
+def fill_options(
+    table: Mapping[str, Callable[..., object]],
+    spec: Spec,
+    what: str,
+    given: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Returns `spec` as a mapping with every option of the callable, checked; builds nothing.
+
+    Args:
+        table: names -> callables.
+        spec: a name, or a mapping with `name` and some options.
+        what: the kind of thing, for error messages.
+        given: arguments that the program knows, which a config does not say.
+
+    Raises:
+        ConfigError: as `build`.
+    """
+    name, options = _split_spec(table, spec, what)
+    builder = find(table, name, what)
+    checked = validate_options(builder, options, f"{what} `{name}`", given)
+    defaults = {k: v for k, v in read_defaults(builder).items() if k not in set(given)}
+    return {"name": name, **defaults, **checked}
+
+
+def _split_spec(table: Mapping[str, object], spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(spec, str):
+        return spec, {}
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("name", ""), str):
+        raise ConfigError(
+            f"`{spec}` is no {what}; write a name, or a name with options: {{name: NAME, ...}}. "
+            f"Known: {', '.join(sorted(table))}.",
+            code="wrong_type",
+        )
+    if "name" not in spec:
+        raise ConfigError(
+            f"A {what} needs a `name`; got only {sorted(map(str, spec))}. "
+            f"Known: {', '.join(sorted(table))}.",
+            code="missing_name",
+        )
+    return spec["name"], {str(key): value for key, value in spec.items() if key != "name"}
 
 
 def validate_options(

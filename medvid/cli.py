@@ -208,7 +208,7 @@ def transforms(as_json: Json = False) -> None:
 def config(config: Config, overrides: Overrides = None) -> None:
     """Print a config with its parents, overrides and all defaults."""
     from medvid.config import read_config
-    from medvid.jobs.train import resolve_config
+    from medvid.jobs.resolve import resolve_config
 
     print(resolve_config(read_config(config, overrides or [])), end="")
 

@@ -1,6 +1,6 @@
 """Reads, extends, overrides and saves configs: plain YAML, no code, no interpolation.
 
-A config has the sections `data, transforms, model, train, evaluate` and the scalars `name`,
+A config has the sections `data, transforms, model, init, train, evaluate` and the scalars `name`,
 `seed` and `overfit`. `extends: run/lidc_c3d5` names a parent: a config that ships with medvid, or
 a file beside this one. Mappings are merged key by key, except that a section whose `name` changes
 starts anew.
@@ -10,7 +10,7 @@ import copy
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from medvid.contract import ConfigError
 
 Config = dict[str, Any]
 
-SECTIONS = ("name", "seed", "overfit", "data", "transforms", "model", "train", "evaluate")
+SECTIONS = ("name", "seed", "overfit", "data", "transforms", "model", "init", "train", "evaluate")
 
 
 class _Loader(yaml.SafeLoader):
@@ -72,14 +72,70 @@ def read_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     config = _read_with_parents(source, base=Path.cwd(), seen=())
     for override in overrides:
         _apply_override(config, override)
-    for section in config:
+    check_shapes(config, str(source))
+    return config
+
+
+def check_shapes(config: Mapping[str, Any], where: str) -> None:
+    """Checks that every section is of the kind that it can only be; its options come later.
+
+    Args:
+        config: sections by name.
+        where: for messages, such as the file's name.
+
+    Raises:
+        ConfigError: for an unknown section, or a mapping, a list or a number out of place.
+    """
+    for section, value in config.items():
         if section not in SECTIONS:
             raise ConfigError(
-                f"{source}: there is no section `{section}`.{suggest(section, SECTIONS)} "
+                f"{where}: there is no section `{section}`.{suggest(str(section), SECTIONS)} "
                 f"Sections: {', '.join(SECTIONS)}.",
                 code="unknown_section",
             )
-    return config
+        fits, wanted = _SHAPES.get(section, (lambda _: True, ""))
+        if value is not None and not fits(value):
+            raise ConfigError(
+                f"{where}: `{section}` was given `{value}`; it is {wanted}.", code="wrong_type"
+            )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _is_spec(value: Any) -> bool:
+    # A name that is missing is told by whoever looks it up, with all names that there are.
+    return isinstance(value, str) or (_is_section(value) and isinstance(value.get("name", ""), str))
+
+
+def _is_pipeline(value: Any) -> bool:
+    return _is_section(value) and all(
+        specs is None or (isinstance(specs, list) and all(map(_is_spec, specs)))
+        for specs in value.values()
+    )
+
+
+_SECTION = "a section of options, each on a line of its own: `option: value`"
+_SHAPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (lambda value: isinstance(value, str), "a text, the beginning of the run's folder"),
+    "seed": (_is_count, "a whole number from 0"),
+    "overfit": (_is_count, "a number of cases, 0 for a real run"),
+    "data": (_is_section, _SECTION),
+    "transforms": (
+        _is_pipeline,
+        "lists of transforms, each a name or `{name: NAME, ...}`, under `both`, `train` and `test`",
+    ),
+    "model": (_is_spec, "a name, or a section with `name` and the model's options"),
+    "init": (_is_section, _SECTION),
+    "train": (_is_section, _SECTION),
+    "evaluate": (_is_section, _SECTION),
+}
+"""Of every section: what it must be, as a test and in words."""
 
 
 def save_config(config: Mapping[str, Any], path: Path) -> None:
@@ -142,12 +198,16 @@ def _find_file(source: str | Path, base: Path) -> Path:
 
 
 def _anchor_paths(config: Config, folder: Path) -> None:
-    """Makes `data.manifest` relative to the config that names it, not to the caller's folder."""
-    data = config.get("data")
-    if isinstance(data, dict) and isinstance(data.get("manifest"), str):
-        beside = folder / data["manifest"]
-        if beside.exists():
-            data["manifest"] = str(beside.resolve())
+    """Makes `data.manifest` and `init.from` relative to the config that names them.
+
+    What does not lie there is left as it is, relative to the caller's folder.
+    """
+    for section, key in (("data", "manifest"), ("init", "from")):
+        options = config.get(section)
+        if isinstance(options, dict) and isinstance(options.get(key), str):
+            beside = folder / options[key]
+            if beside.exists():
+                options[key] = str(beside.resolve())
 
 
 def merge(parent: Mapping[str, Any], child: Mapping[str, Any]) -> Config:

@@ -39,7 +39,9 @@ def test_overrides_reach_into_sections_and_are_yaml(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["1e-3", "1E3", "2.5e4", ".5e1"])
 def test_a_number_with_an_exponent_is_a_number(tmp_path: Path, text: str) -> None:
-    assert read_config(write(tmp_path, "c.yaml", f"seed: {text}"))["seed"] == float(text)
+    assert read_config(write(tmp_path, "c.yaml", f"train: {{lr: {text}}}"))["train"] == {
+        "lr": float(text)
+    }
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,22 @@ def test_a_number_with_an_exponent_is_a_number(tmp_path: Path, text: str) -> Non
     [
         ("trian: {}", r"no section `trian`\. Did you mean `train`\?"),
         ("seed: [1", "is no YAML"),
+        ("seed: abc", "`seed` was given `abc`; it is a whole number from 0"),
+        ("seed: -1", "whole number from 0"),
+        ("seed: true", "whole number from 0"),
+        ("overfit: abc", "number of cases"),
+        ("overfit: -3", "number of cases"),
+        ("name: 5", "it is a text"),
+        ("name: [a]", "it is a text"),
+        ("data: 5", "section of options"),
+        ("train: 5", "section of options"),
+        ("train: [a]", "section of options"),
+        ("evaluate: 5", "section of options"),
+        ("model: 5", "a name, or a section"),
+        ("model: {name: 5}", "a name, or a section"),
+        ("transforms: 5", "lists of transforms"),
+        ("transforms: {both: 5}", "lists of transforms"),
+        ("transforms: {both: [5]}", "lists of transforms"),
         ("just words", "holds no sections"),
         ("seed: 1\nseed: 2", "stands twice"),
         ("extends: c", "extends itself"),

@@ -14,12 +14,14 @@ from rich.console import Console
 from medvid.config import Config
 from medvid.contract import MedvidError, Record, Stack
 from medvid.data.labels import stratum
+from medvid.data.splits import Fold
 from medvid.io import open_stack
 from medvid.io.ordering import natural_key
+from medvid.jobs.job import Job, open_job
 from medvid.jobs.messages import show_progress
 from medvid.jobs.network import build_network, find_model_section
+from medvid.jobs.start import find_head, plan_starts, start_network
 from medvid.jobs.task import TaskData
-from medvid.jobs.train import Job, open_job
 from medvid.train.forward import compute_losses
 from medvid.train.losses import build_loss
 from medvid.train.predict import choose_device, move_batch
@@ -189,6 +191,12 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
     )
     folds = [] if job.overfit else data.folds(job.seed)
     cases = folds[0].train if folds else [record.case_id for record in data.records[: job.overfit]]
+    if job.init is not None:
+        planned = folds or [Fold(0, 0, train=tuple(cases), val=(), test=tuple(cases))]
+        starts = plan_starts(job.init, dict(enumerate(planned)), data.records)
+        head = find_head(find_model_section(job.config), data.space, shape)
+        report = start_network(network, job.init, starts[0], data.space, head)
+        findings.add("start", f"fold 0 from {starts[0].name()}: {report.summarize()}")
     loader = data.loader(cases, training=True, seed=job.seed)
     device = choose_device("auto")
     network.to(device).train()

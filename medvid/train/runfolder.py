@@ -43,6 +43,9 @@ TEST_PREDICTIONS = "predictions_test.csv"
 """In a fold's folder: its held-out side; the folds together are predictions_oof.csv. It is written
 last, so a fold that has it is finished; best.ckpt is there after the first epoch already."""
 
+VAL_PREDICTIONS = "predictions_val.csv"
+"""In a fold's folder: its validation side, on which epoch and operating point were chosen."""
+
 GIT_SECONDS = 5  # a network drive may hang; the commit is worth no longer wait
 
 
