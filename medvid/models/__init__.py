@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from medvid.build import Spec, build
 from medvid.layers.clips import Size
 from medvid.models.c3d import C3D, C3DStudy
+from medvid.models.densenet3d import DenseNet3D
 from medvid.models.i3d import I3D
 from medvid.models.ltc import LTC
 from medvid.models.ng import ConvPooling, LatePooling
@@ -19,12 +20,14 @@ from medvid.models.ng_lstm import StackedLSTM
 from medvid.models.ng_windows import LocalPooling, SlowPooling, TimeConv
 from medvid.models.res3d import Res3D
 from medvid.models.slicewise import Slicewise
+from medvid.models.t3d import T3D
 
 MODELS: dict[str, type[nn.Module]] = {
     "c3d": C3D,
     "c3d_study": C3DStudy,
     "conv_pooling": ConvPooling,
     "i3d": I3D,
+    "densenet3d": DenseNet3D,
     "late_pooling": LatePooling,
     "local_pooling": LocalPooling,
     "lstm": StackedLSTM,
@@ -32,6 +35,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "res3d": Res3D,
     "slicewise": Slicewise,
     "slow_pooling": SlowPooling,
+    "t3d": T3D,
     "time_conv": TimeConv,
 }
 

@@ -35,6 +35,12 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 8, "norm": "group", "gamma": False, "strides": "spacing"},
         {"width": 8, "planar": True},
     ],
+    "densenet3d": [
+        {"width": 8, "growth": 4, "bottleneck": 2, "blocks": [1, 2, 1, 1]},
+        {"width": 8, "growth": 4, "blocks": [2, 2], "stem": "half", "strides": "spacing"},
+        {"width": 8, "growth": 8, "blocks": [2, 1], "stem": "full", "norm": "group"},
+        {"width": 8, "growth": 4, "blocks": [1, 2, 1], "planar": True},
+    ],
     "late_pooling": [
         {"width": 16, "trunk": "small", "trunk_width": 4, "space": "average"},
         {"width": 16, "trunk": "small", "trunk_width": 4, "norm": "group", "stem_stride": 2},
@@ -70,6 +76,14 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "slow_pooling": [
         {"width": 16, "trunk": "small", "trunk_width": 4, "window": 3, "stride": 2},
         {"width": 16, "trunk": "small", "trunk_width": 4, "space": "max"},
+    ],
+    "t3d": [
+        {"width": 4, "growth": 4, "bottleneck": 2, "blocks": [1, 2, 1, 1]},
+        {"width": 4, "growth": 8, "blocks": [2, 2], "stem": "half", "strides": "spacing"},
+        {"width": 4, "growth": 8, "blocks": [1, 1], "stem": "half", "reading": "B"},
+        {"width": 4, "growth": 4, "blocks": [1, 1], "stem": "half", "reading": "C"},
+        {"width": 8, "growth": 8, "blocks": [1, 1], "reading": "D", "norm": "group"},
+        {"width": 4, "growth": 4, "blocks": [1, 2, 1], "planar": True},
     ],
     "time_conv": [
         {"width": 16, "trunk": "small", "trunk_width": 4, "kernels": 8, "window": 3, "stride": 2},
@@ -110,6 +124,10 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({}, 3, 51, 12_339_539),
         ({}, 1, 2, 12_245_410),
     ],
+    "densenet3d": [
+        ({}, 3, 400, 11_658_896),
+        ({}, 3, 101, 11_352_421),
+    ],
     "late_pooling": [({}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 413_797)],
     # 23 windows of 4096 features before the classifier.
     "local_pooling": [({}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 23 * 4096 * 101 + 101)],
@@ -138,6 +156,8 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
     # 16 x 32 + 32 x 64 weights and their norms: 269,722 + 2,560 + 192.
     "slicewise": [({"width": 16, "depths": [3, 3, 3]}, 3, 10, 272_474)],
     "slow_pooling": [({}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 413_797)],
+    # The paper prints no number; these are reading A of its transition.
+    "t3d": [({}, 3, 400, 29_876_880), ({}, 3, 101, 29_608_677)],
     # 256 kernels of 10 x 3 x 3 over 256 maps.
     "time_conv": [
         ({}, 3, 101, 3_664_512 + 256 * 256 * 90 + 256 + 37_752_832 + 16_781_312 + 413_797)
