@@ -30,7 +30,7 @@ from medvid.contract import ConfigError, DataError, MedvidError, Record, Stack
 from medvid.data.resample import resample_stack
 from medvid.io import open_stack
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raise it when the reader gives other voxels for the same file; all entries are then rebuilt."""
 
 FLOAT_LEVELS = 4096

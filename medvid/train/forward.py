@@ -11,6 +11,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from medvid.contract import ConfigError, DataError, VideoModel
+from medvid.train.sliding import score_shared, shares_frames
 
 Batch = Mapping[str, Any]
 
@@ -72,10 +73,21 @@ def score_clips(model: nn.Module, batch: Batch, *, dense: bool) -> Tensor:
     Raises:
         ConfigError: when frames are to be scored by a model without `frame_logits`.
     """
+    if not dense and not model.training and (count_clips(batch) or 1) > 1 and shares_frames(model):
+        shared = _score_shared(model, batch)
+        if shared is not None:
+            return shared
     inputs, mask, clips = gather_inputs(model, batch)
     score = _find_frame_scorer(model) if dense else model
     logits: Tensor = score(*inputs, mask=mask)
     return rearrange(logits, "(b n) ... -> b n ...", n=clips)
+
+
+def _score_shared(model: nn.Module, batch: Batch) -> Tensor | None:
+    only_clips = tuple(cast("VideoModel", model).modalities) == ("clip",)
+    if not only_clips or "window" not in batch:
+        return None
+    return score_shared(model, batch["clip"], batch["window"], batch.get("mask"))
 
 
 def is_dense(label: Tensor, *, multilabel: bool) -> bool:
