@@ -14,6 +14,7 @@ from medvid.layers.clips import Size
 from medvid.models.c3d import C3D, C3DStudy
 from medvid.models.densenet3d import DenseNet3D
 from medvid.models.i3d import I3D
+from medvid.models.lrcn import LRCN
 from medvid.models.ltc import LTC
 from medvid.models.ng import ConvPooling, LatePooling
 from medvid.models.ng_lstm import StackedLSTM
@@ -26,10 +27,11 @@ MODELS: dict[str, type[nn.Module]] = {
     "c3d": C3D,
     "c3d_study": C3DStudy,
     "conv_pooling": ConvPooling,
-    "i3d": I3D,
     "densenet3d": DenseNet3D,
+    "i3d": I3D,
     "late_pooling": LatePooling,
     "local_pooling": LocalPooling,
+    "lrcn": LRCN,
     "lstm": StackedLSTM,
     "ltc": LTC,
     "res3d": Res3D,

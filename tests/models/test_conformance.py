@@ -17,6 +17,11 @@ from medvid.models import MODELS, build_model, describe_model
 SIZE = (8, 32, 32)
 CLASSES = 3
 
+LRCN_PATCH: dict[str, Any] = {
+    "width": 8, "fc6": 16, "trunk": "small", "trunk_width": 4, "lstm_dropout": 0.0
+}  # fmt: skip
+"""Small, and without the second of its dropouts, which these tests do not know."""
+
 SMALL: dict[str, list[dict[str, Any]]] = {
     "c3d": [
         {"width": 4, "init": "he"},
@@ -29,17 +34,17 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 16, "trunk": "small", "trunk_width": 8, "space": "max", "norm": "group"},
         {"width": 16},
     ],
-    "i3d": [
-        {"width": 8, "stem_stride": [1, 2, 2]},
-        {"width": 8, "stem_kernel": [3, 7, 7], "stem_stride": [1, 1, 1], "pool_2a": False},
-        {"width": 8, "norm": "group", "gamma": False, "strides": "spacing"},
-        {"width": 8, "planar": True},
-    ],
     "densenet3d": [
         {"width": 8, "growth": 4, "bottleneck": 2, "blocks": [1, 2, 1, 1]},
         {"width": 8, "growth": 4, "blocks": [2, 2], "stem": "half", "strides": "spacing"},
         {"width": 8, "growth": 8, "blocks": [2, 1], "stem": "full", "norm": "group"},
         {"width": 8, "growth": 4, "blocks": [1, 2, 1], "planar": True},
+    ],
+    "i3d": [
+        {"width": 8, "stem_stride": [1, 2, 2]},
+        {"width": 8, "stem_kernel": [3, 7, 7], "stem_stride": [1, 1, 1], "pool_2a": False},
+        {"width": 8, "norm": "group", "gamma": False, "strides": "spacing"},
+        {"width": 8, "planar": True},
     ],
     "late_pooling": [
         {"width": 16, "trunk": "small", "trunk_width": 4, "space": "average"},
@@ -48,6 +53,11 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "local_pooling": [
         {"width": 16, "trunk": "small", "trunk_width": 4, "window": 3, "stride": 2},
         {"width": 16, "trunk": "small", "trunk_width": 4},
+    ],
+    "lrcn": [
+        {**LRCN_PATCH, "init": "he"},
+        {**LRCN_PATCH, "bidirectional": True, "average": "logits", "norm": "group"},
+        {**LRCN_PATCH, "lstm": False, "space": "max"},
     ],
     "lstm": [
         {"width": 16, "trunk": "small", "trunk_width": 4, "layers": 1},
@@ -115,6 +125,10 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({}, 1, 101, 5_973_552 - 6_272 + 4_198_400 + 16_781_312 + 413_797),
         ({"trunk": "alexnet"}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 413_797),
     ],
+    "densenet3d": [
+        ({}, 3, 400, 11_658_896),
+        ({}, 3, 101, 11_352_421),
+    ],
     "i3d": [
         ({}, 3, 400, 12_697_264),
         ({"gamma": False}, 3, 400, 12_689_984),
@@ -124,13 +138,15 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({}, 3, 51, 12_339_539),
         ({}, 1, 2, 12_245_410),
     ],
-    "densenet3d": [
-        ({}, 3, 400, 11_658_896),
-        ({}, 3, 101, 11_352_421),
-    ],
     "late_pooling": [({}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 413_797)],
     # 23 windows of 4096 features before the classifier.
     "local_pooling": [({}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 23 * 4096 * 101 + 101)],
+    "lrcn": [
+        ({}, 3, 101, 65_421_285),
+        ({"width": 512}, 3, 101, 70_428_901),
+        ({"width": 1024}, 3, 101, 82_016_997),
+        ({"lstm": False}, 3, 101, 78_132_965),
+    ],
     # One bias a gate; torch's own LSTM of this size has 11,554,816 where this has 11,544,576.
     "lstm": [
         ({}, 3, 101, 17_569_941),
