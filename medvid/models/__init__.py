@@ -13,6 +13,7 @@ from medvid.build import Spec, build
 from medvid.layers.clips import Size
 from medvid.models.c3d import C3D, C3DStudy
 from medvid.models.densenet3d import DenseNet3D
+from medvid.models.fstcn import FSTCN
 from medvid.models.i3d import I3D
 from medvid.models.lrcn import LRCN
 from medvid.models.ltc import LTC
@@ -28,6 +29,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "c3d_study": C3DStudy,
     "conv_pooling": ConvPooling,
     "densenet3d": DenseNet3D,
+    "fstcn": FSTCN,
     "i3d": I3D,
     "late_pooling": LatePooling,
     "local_pooling": LocalPooling,

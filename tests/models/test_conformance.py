@@ -22,6 +22,9 @@ LRCN_PATCH: dict[str, Any] = {
 }  # fmt: skip
 """Small, and without the second of its dropouts, which these tests do not know."""
 
+FSTCN_PATCH: dict[str, Any] = {"conv_strides": [1, 1], "padded": True}
+"""Its strides for 28 to 64 pixels."""
+
 SMALL: dict[str, list[dict[str, Any]]] = {
     "c3d": [
         {"width": 4, "init": "he"},
@@ -39,6 +42,28 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 8, "growth": 4, "blocks": [2, 2], "stem": "half", "strides": "spacing"},
         {"width": 8, "growth": 8, "blocks": [2, 1], "stem": "full", "norm": "group"},
         {"width": 8, "growth": 4, "blocks": [1, 2, 1], "planar": True},
+    ],
+    "fstcn": [
+        {"width": 12, "frames": 3, "step": 2, "distance": 3, **FSTCN_PATCH},
+        {
+            "width": 12,
+            "step": 1,
+            "distance": 1,
+            "head": "pool",
+            "difference": "signed",
+            "norm": "group",
+            "spatial_frame": "centre",
+            **FSTCN_PATCH,
+        },
+        {
+            "width": 12,
+            "step": 2,
+            "distance": 2,
+            "head": "pool",
+            "norm": "batch",
+            "spatial_frame": "centre",
+            **FSTCN_PATCH,
+        },
     ],
     "i3d": [
         {"width": 8, "stem_stride": [1, 2, 2]},
@@ -129,6 +154,8 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({}, 3, 400, 11_658_896),
         ({}, 3, 101, 11_352_421),
     ],
+    # The paper prints no number: the sum of its layers in the reading of the page.
+    "fstcn": [({}, 3, 101, 4_168_832 + 623_808 + 176_166_912 + 17_373_312 + 8_597_605)],
     "i3d": [
         ({}, 3, 400, 12_697_264),
         ({"gamma": False}, 3, 400, 12_689_984),
