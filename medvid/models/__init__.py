@@ -15,6 +15,7 @@ from medvid.models.c3d import C3D, C3DStudy
 from medvid.models.densenet3d import DenseNet3D
 from medvid.models.fstcn import FSTCN
 from medvid.models.i3d import I3D
+from medvid.models.karpathy import EarlyFusion, LateFusion, SingleFrame, SlowFusion
 from medvid.models.lrcn import LRCN
 from medvid.models.ltc import LTC
 from medvid.models.ng import ConvPooling, LatePooling
@@ -29,15 +30,19 @@ MODELS: dict[str, type[nn.Module]] = {
     "c3d_study": C3DStudy,
     "conv_pooling": ConvPooling,
     "densenet3d": DenseNet3D,
+    "early_fusion": EarlyFusion,
     "fstcn": FSTCN,
     "i3d": I3D,
+    "late_fusion": LateFusion,
     "late_pooling": LatePooling,
     "local_pooling": LocalPooling,
     "lrcn": LRCN,
     "lstm": StackedLSTM,
     "ltc": LTC,
     "res3d": Res3D,
+    "single_frame": SingleFrame,
     "slicewise": Slicewise,
+    "slow_fusion": SlowFusion,
     "slow_pooling": SlowPooling,
     "t3d": T3D,
     "time_conv": TimeConv,
