@@ -1,13 +1,16 @@
 """The command line: words in, function calls out. torch is imported by the verbs that need it."""
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
-from medvid.contract import MedvidError
+from medvid.contract import ConfigError, MedvidError
 
 app = typer.Typer(
     help="Reads CT and MRI slices as the frames of a video. Not a medical device.",
@@ -31,13 +34,32 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 def main() -> None:
     """Runs a command; turns medvid's errors into a sentence and an exit code."""
     try:
-        app()
+        with _one_voice():
+            app()
     except MedvidError as error:
         print(f"medvid: {error.message}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("medvid: interrupted.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer ends quietly at Ctrl+C
+            print("medvid: interrupted.", file=sys.stderr)
+        raise
+    except OSError as error:
+        from medvid.jobs.outputs import PLACE, explain_place
+
+        if error.errno not in PLACE:
+            raise
+        print(f"medvid: {explain_place(error).message}", file=sys.stderr)
+        sys.exit(MedvidError.exit_code)
+
+
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of several processes that torchrun started only the first one speaks; errors all do."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 @app.command()
@@ -49,15 +71,19 @@ def scan(
 ) -> None:
     """Find every series and video below a folder, and say of each whether it can be used."""
     from medvid.jobs.find import scan_folder, tabulate_scan, write_scan
+    from medvid.jobs.outputs import claim_file
 
-    rows = scan_folder(folder, pixels=pixels, console=_console(quiet=as_json))
     if out is not None:
-        write_scan(out, rows)
+        claim_file(out)
+    rows = scan_folder(folder, pixels=pixels, console=_console(quiet=as_json))
+    told = [] if out is None else write_scan(out, rows)
     _show(tabulate_scan(rows), as_json)
     if not as_json:
         found = [row for row in rows if row.verdict != "ignored"]
         usable = sum(row.verdict == "ok" for row in found)
         print(f"{usable} of {len(found)} can be used as they are.")
+        for line in told:
+            print(line)
         if out is not None:
             _next(f"add labels to {out}, then medvid check CONFIG data.manifest={out}")
 
@@ -73,7 +99,9 @@ def manifest(
 ) -> None:
     """Turn a known source of labelled data into a manifest."""
     from medvid.jobs.find import make_manifest
+    from medvid.jobs.outputs import claim_file
 
+    claim_file(out)
     for line in make_manifest(source, root, out, options or []):
         print(line)
     _next(f"medvid check CONFIG data.manifest={out}")
@@ -118,7 +146,10 @@ def train(
     if made.metrics.exists():
         _show_metrics(made.metrics)
         print(f"Report: {made.report}")
-        _next(f"medvid predict {made.path} PATH -o predictions.csv")
+        if "pretrain" in read_config(made.config):
+            _next(f"medvid train CONFIG init.from={made.path}")
+        else:
+            _next(f"medvid predict {made.path} PATH -o predictions.csv")
     else:
         _next(f"medvid train --resume {made.path}")
 
@@ -142,15 +173,22 @@ def predict(
     run: Run,
     paths: Annotated[list[Path], typer.Argument(help="Files, or folders that are searched.")],
     out: Annotated[Path, typer.Option("-o", "--out")] = Path("predictions.csv"),
-    store: Annotated[str | None, typer.Option(help="Folder for decoded scans.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Keep decoded scans in this folder for the next time.")
+    ] = None,
 ) -> None:
     """Predict any DICOM folder, volume file or video. Exit code 3 if some could not be read."""
     from medvid.evaluate.predictions import write_predictions
     from medvid.jobs.apply import predict as run_predict
+    from medvid.jobs.outputs import claim_file
 
+    claim_file(out)
     predicted = run_predict(run, paths, store=store, console=_console())
     write_predictions(predicted.table, out)
     print(f"{len(predicted.table)} predictions written to {out}.")
+    point = predicted.table.attrs.get("operating_point")
+    if point is not None:
+        print(f"`{point.positive}` is called from {point.threshold:.3f} on ({point.method}).")
     for record, error in predicted.refused:
         print(f"refused: {record.path} ({error.code}): {error.message}", file=sys.stderr)
     if predicted.refused:
@@ -181,11 +219,28 @@ def compare(
 
 
 @app.command()
-def models(as_json: Json = False) -> None:
-    """List the networks: parameters, operations, smallest clip, paper."""
-    from medvid.jobs.listings import list_model_rows
+def models(
+    clip: Annotated[
+        str | None,
+        typer.Option(help="T,H,W of your clips: lists every shipped model config at this size."),
+    ] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Of the clips.")] = 1,
+    spacing: Annotated[
+        str | None, typer.Option(help="T,H,W in mm, for configs whose strides follow it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the networks: parameters, operations, memory, smallest clip, paper."""
+    from medvid.jobs.listings import list_config_rows, list_model_rows
 
-    _show(list_model_rows(), as_json)
+    if clip is None:
+        if channels != 1 or spacing is not None:
+            raise ConfigError("`--channels` and `--spacing` go with `--clip T,H,W`.")
+        _show(list_model_rows(), as_json)
+        return
+    t, h, w = (round(n) for n in _read_three(clip, "--clip"))
+    millimetres = None if spacing is None else _read_three(spacing, "--spacing")
+    _show(list_config_rows((t, h, w), channels=channels, spacing=millimetres), as_json)
 
 
 @app.command()
@@ -278,6 +333,16 @@ def _show_metrics(path: Path) -> None:
     )
     for note in metrics.get("notes", []):  # a run of an earlier version has none
         print(note)
+
+
+def _read_three(text: str, option: str) -> tuple[float, float, float]:
+    try:
+        t, h, w = (float(part) for part in text.split(","))
+    except ValueError:
+        t = h = w = 0.0
+    if min(t, h, w) <= 0:
+        raise ConfigError(f"{option} is T,H,W such as 16,28,28; it was given `{text}`.")
+    return t, h, w
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -1,6 +1,8 @@
 """`medvid test` and `medvid predict`: a finished run on other data."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,26 @@ from rich.console import Console
 
 from medvid.config import read_config
 from medvid.contract import DataError, MedvidError, Record
+from medvid.data.labels import LabelSpace, list_labels
 from medvid.data.manifest import write_refused
 from medvid.evaluate import evaluate_predictions, write_predictions
+from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.io.scan import ScanRow, scan_tree
+from medvid.jobs.ensemble import OperatingPoint, average_tables, find_operating_point
 from medvid.jobs.messages import say, show_progress
-from medvid.jobs.network import data_of, load_network
-from medvid.jobs.task import TaskData, open_data
+from medvid.jobs.network import data_of, load_network, space_of
+from medvid.jobs.outputs import claim_folder
+from medvid.jobs.task import TaskData
+from medvid.sources import load_adapter
+from medvid.train.checkpoint import load_checkpoint
 from medvid.train.predict import predict_loader
-from medvid.train.runfolder import RunFolder, open_run_folder, write_json
+from medvid.train.runfolder import (
+    RunFolder,
+    make_new_folder,
+    open_run_folder,
+    read_json,
+    write_json,
+)
 
 
 @dataclass(frozen=True)
@@ -27,10 +41,12 @@ class Predicted:
     Args:
         table: a row a case (and frame): the mean of the folds' probabilities, and the decision.
         refused: what could not be read, with the reason.
+        notes: what to know of the models, one sentence each.
     """
 
     table: pd.DataFrame
     refused: tuple[tuple[Record, MedvidError], ...]
+    notes: tuple[str, ...] = ()
 
 
 def apply_locked(
@@ -38,7 +54,7 @@ def apply_locked(
     *,
     manifest: Path | None = None,
     store: str | None = None,
-    resamples: int = 2000,
+    resamples: int | None = None,
     console: Console | None = None,
 ) -> Path:
     """Applies the locked models of a run to other labelled data.
@@ -48,41 +64,65 @@ def apply_locked(
         manifest: a table of labelled cases; None takes the run's own manifest, which measures
             nothing new and is of use only to check a copy of a run.
         store: folder for decoded stacks.
-        resamples: of the bootstrap.
+        resamples: of the bootstrap; None takes the run's own.
         console: where progress is shown.
 
     Returns:
-        The new folder inside the run: predictions.csv, metrics.json, refused.csv.
+        The new folder inside the run: predictions.csv, metrics.json, refused.csv, manifest.txt.
+        A second test of a manifest of the same name gets a folder of its own.
 
     Raises:
         DataError: for cases or labels that the run cannot be applied to.
     """
     run = open_run_folder(run_path)
+    claim_folder(run.path)
     config = read_config(run.config)
     table = manifest or run.manifest
-    data_section = dict(config["data"]) | {
-        "manifest": str(table),
-        "source": "table",
-        "source_options": None,
-        "on_bad": "quarantine",
-        "classes": None,
-    }
-    records = open_data({**config, "data": data_section}).records
+    first = load_checkpoint(_list_models(run)[0])["medvid"]
+    records = _read_labelled(table, space_of(first), run)
     predicted = predict_records(run, records, store=store, console=console)
-    folder = run.path / f"test_{table.stem}"
-    folder.mkdir(exist_ok=True)
+    folder = make_new_folder(run.path, f"test_{table.stem}")
+    (folder / "manifest.txt").write_text(f"{table.absolute()}\n", encoding="utf-8")
     write_predictions(predicted.table, folder / "predictions.csv")
     write_refused(folder / "refused.csv", predicted.refused)
-    thresholds = predicted.table.attrs.get("threshold")
+    point: OperatingPoint | None = predicted.table.attrs.get("operating_point")
+    evaluate = config["evaluate"]
     metrics = evaluate_predictions(
         predicted.table,
-        positive=config["evaluate"]["positive"],
-        thresholds=thresholds,
-        threshold_method="the run's own, mean of its folds",
-        resamples=resamples,
+        positive=evaluate["positive"] if point is None else point.positive,
+        thresholds=None if point is None else point.threshold,
+        threshold_method=f"fixed at {DEFAULT_THRESHOLD}" if point is None else point.method,
+        resamples=evaluate["resamples"] if resamples is None else resamples,
+        level=evaluate["level"],
+        notes=predicted.notes,
     )
     write_json(folder / "metrics.json", metrics)
     return folder
+
+
+def _read_labelled(table: Path, space: LabelSpace, run: RunFolder) -> tuple[Record, ...]:
+    """Reads a table whose labels are of the run's classes; not all of them need be there."""
+    records = tuple(load_adapter("table").records(table, check_files=False))
+    labelled = tuple(record for record in records if list_labels(record))
+    if not labelled:
+        raise DataError(
+            f"{table} has no label, so there is nothing to measure. Add a column `label`, or "
+            f"predict without labels: medvid predict {run.path} PATH",
+            code="no_label",
+            files=[table],
+        )
+    for record in labelled:
+        for label in list_labels(record):
+            try:
+                space.encode(label)
+            except DataError as error:
+                raise DataError(
+                    f"{table}, case {record.case_id}: {error.message} The run was trained on "
+                    f"{', '.join(space.classes)}.",
+                    code=error.code,
+                    files=[table],
+                ) from None
+    return records
 
 
 def predict(
@@ -96,14 +136,23 @@ def predict(
 
     Args:
         run_path: the run folder.
-        paths: files, or folders that are searched.
-        store: folder for decoded stacks.
+        paths: files, or folders that are searched. What is named twice is predicted once.
+        store: folder for decoded stacks; None keeps no copy of them.
         console: where progress is shown.
 
     Raises:
-        DataError: when nothing readable is found at all.
+        DataError: when nothing readable is found at all, or the run needs more than scans.
     """
     run = open_run_folder(run_path)
+    if read_config(run.config)["data"]["task"] == "region":
+        raise DataError(
+            f"{run.path} is a run on regions: it looks at positions, and a scan alone has none. "
+            "Write a table with case_id, patient_id, path, x_mm, y_mm, z_mm and label, and take "
+            f"`medvid test {run.path} --manifest TABLE`.",
+            code="region_run",
+            files=[run.path],
+        )
+    _list_models(run)
     found, refused = find_cases(paths)
     if not found:
         reason = refused[0][1].message if refused else "no scan and no video lies there"
@@ -112,8 +161,14 @@ def predict(
             code="nothing_found",
             files=[str(path) for path in paths],
         )
-    predicted = predict_records(run, found, store=store, console=console)
-    return Predicted(predicted.table, (*refused, *predicted.refused))
+    with ExitStack() as stack:
+        if store is None:
+            # Windows does not delete a file that is still mapped; it goes with the next cleaning.
+            store = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="medvid_", ignore_cleanup_errors=True)
+            )
+        predicted = predict_records(run, found, store=store, console=console)
+    return Predicted(predicted.table, (*refused, *predicted.refused), predicted.notes)
 
 
 def find_cases(
@@ -122,16 +177,19 @@ def find_cases(
     """Lists every stack below some paths as a record, and what was refused with its reason."""
     found: list[Record] = []
     refused: list[tuple[Record, MedvidError]] = []
+    seen: set[tuple[Path, str]] = set()
     for path in paths:
         if not path.exists():
             error = DataError(f"{path} does not exist.", code="missing_file", files=[path])
             refused.append((Record(str(path), "", str(path)), error))
             continue
         for row in scan_tree(path):
-            if row.verdict == "ignored":
+            place = (Path(row.path).resolve(), row.series)
+            if row.verdict == "ignored" or (row.verdict == "ok" and place in seen):
                 continue
             record = _record_of(row)
             if row.verdict == "ok":
+                seen.add(place)
                 found.append(record)
             else:
                 error = DataError(row.reason, code=row.code, files=row.files)
@@ -149,6 +207,18 @@ def _record_of(row: ScanRow) -> Record:
     )
 
 
+def _list_models(run: RunFolder) -> list[Path]:
+    """Returns the models of the finished folds; a fold's best.ckpt is there long before its end."""
+    models = [run.fold(number) / "best.ckpt" for number in run.list_finished_folds()]
+    if not models:
+        raise DataError(
+            f"{run.path} has no finished fold. Go on with `medvid train --resume {run.path}`.",
+            code="no_model",
+            files=[run.path],
+        )
+    return models
+
+
 def predict_records(
     run: RunFolder,
     records: Sequence[Record],
@@ -156,27 +226,24 @@ def predict_records(
     store: str | None,
     console: Console | None,
 ) -> Predicted:
-    """Averages the probabilities of all folds' models over the records that can be read.
+    """Averages the probabilities of the finished folds' models over the records that can be read.
 
     Raises:
         DataError: when the run has no finished fold, or no record can be read.
     """
-    checkpoints = sorted(run.path.glob("fold_*/best.ckpt"))
-    if not checkpoints:
-        raise DataError(
-            f"{run.path} has no finished fold. Go on with `medvid train --resume {run.path}`.",
-            code="no_model",
-            files=[run.path],
-        )
-    tables, thresholds = [], []
+    models = _list_models(run)
+    notes = _explain_models(len(models), len(read_json(run.splits)))
+    for note in notes:
+        say(console, note)
+    tables, metas = [], []
     refused: tuple[tuple[Record, MedvidError], ...] = ()
     data: TaskData | None = None
-    for number, path in enumerate(checkpoints):
+    for number, path in enumerate(models):
         network, meta = load_network(path)
         if data is None:
             data = _prepare(meta, records, store, console)
             refused = data.refused
-        say(console, f"model {number + 1} of {len(checkpoints)}: {len(data.records)} cases")
+        say(console, f"model {number + 1} of {len(models)}: {len(data.records)} cases")
         cases = [record.case_id for record in data.records]
         table = predict_loader(
             network,
@@ -186,8 +253,18 @@ def predict_records(
             dense=data.task == "slice" and hasattr(network, "frame_logits"),
         )
         tables.append(table)
-        thresholds.append(meta.get("threshold"))
-    return Predicted(_average(tables, meta, thresholds), refused)
+        metas.append(meta)
+    point = find_operating_point(metas, read_config(run.config))
+    return Predicted(average_tables(tables, metas[0], point), refused, tuple(notes))
+
+
+def _explain_models(used: int, folds: int) -> list[str]:
+    if used == folds:
+        return []
+    return [
+        f"Predicted with the models of {used} of {folds} folds: the run is not finished. "
+        "`medvid train --resume` trains the others."
+    ]
 
 
 def _prepare(
@@ -199,26 +276,3 @@ def _prepare(
     data = data_of(meta, records, store)
     with show_progress(console, "preparing scans") as progress:
         return data.prepare(progress)
-
-
-def _average(
-    tables: Sequence[pd.DataFrame], meta: Mapping[str, Any], thresholds: Sequence[float | None]
-) -> pd.DataFrame:
-    """Returns the mean of the folds' probabilities, and the call at their mean threshold."""
-    columns = [str(column) for column in tables[0].columns]
-    averaged = tables[0].drop(columns=[name for name in columns if name.startswith("logit_")])
-    names = [name for name in columns if name.startswith("prob_")]
-    averaged[names] = sum(table[names].to_numpy() for table in tables) / len(tables)
-    classes = meta["classes"]
-    known = [threshold for threshold in thresholds if threshold is not None]
-    if meta["multilabel"]:
-        return averaged
-    if len(classes) == 2:
-        threshold = sum(known) / len(known) if known else 0.5
-        above = averaged[names[1]] >= threshold
-        averaged["called"] = [classes[int(call)] for call in above]
-        averaged["threshold"] = threshold
-        averaged.attrs["threshold"] = threshold
-        return averaged
-    averaged["called"] = [classes[k] for k in averaged[names].to_numpy().argmax(axis=1)]
-    return averaged

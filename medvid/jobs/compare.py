@@ -10,6 +10,7 @@ import pandas as pd
 from medvid.config import read_config
 from medvid.evaluate import compare_predictions, read_outcomes, read_predictions, roc_band
 from medvid.evaluate.measure import find_positive
+from medvid.jobs.outputs import claim_folder
 from medvid.report.figures import plot_roc_comparison
 from medvid.report.html import write_comparison
 from medvid.train.runfolder import RunFolder, open_run_folder, read_json, write_json
@@ -49,6 +50,8 @@ def compare(
         DataError: when a run is not finished, or the cases, labels or classes differ.
     """
     first, second = open_run_folder(run_a), open_run_folder(run_b)
+    folder = out or first.path / f"compared_with_{second.path.name}"
+    claim_folder(folder)
     tables = [read_predictions(run.predictions_oof) for run in (first, second)]
     positive = read_config(first.config)["evaluate"]["positive"]
     result = compare_predictions(
@@ -62,8 +65,6 @@ def compare(
     )
     names = [name_run(first), name_run(second)]
     result = {"run_a": names[0], "run_b": names[1], **result}
-    folder = out or first.path / f"compared_with_{second.path.name}"
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "comparison.json", result)
     binary = result["task"] == "binary"
     figure = _plot(folder, names, tables, positive, resamples) if binary else None

@@ -1,5 +1,6 @@
 """`medvid scan`, `medvid manifest`, `medvid phantom`: from files to tables."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from medvid.sources import load_adapter
 
 SHOWN = ("path", "modality", "frames", "height", "width", "spacing_t", "verdict", "code", "reason")
 """Columns of a scan's table on the terminal; the CSV has all."""
+
+TOKEN = 4
+"""Characters of a series' token in the name of a case, where they tell it from the others."""
 
 
 def scan_folder(
@@ -39,20 +43,63 @@ def tabulate_scan(rows: Sequence[ScanRow]) -> list[dict[str, Any]]:
     return [{name: asdict(row)[name] for name in SHOWN} for row in rows]
 
 
-def write_scan(path: Path, rows: Sequence[ScanRow]) -> None:
-    """Writes a scan as a manifest to which only a label column has to be added."""
+def write_scan(path: Path, rows: Sequence[ScanRow]) -> list[str]:
+    """Writes what can be used as a manifest to which only a label column has to be added.
+
+    Everything else goes into `<name>_refused.csv` beside it, where there is any.
+
+    Returns:
+        What to tell, one sentence each.
+    """
+    usable = [row for row in rows if row.verdict == "ok"]
+    others = [row for row in rows if row.verdict != "ok"]
+    columns = [name for name in asdict(ScanRow("", "")) if name not in ("path", "series")]
+    own = ["case_id", "patient_id", "path", "series"]
+    kept = [name for name in columns if name not in (*own, "verdict", "code")]
+    cases = name_cases(usable)
     table = []
-    for row in rows:
+    for row, case in zip(usable, cases, strict=True):
         cells = {name: _cell(value) for name, value in asdict(row).items()}
-        where = Path(row.path)
-        case = f"{where.name}-{row.series[:4]}" if row.series else where.name
-        absolute = where.resolve().as_posix()
+        absolute = Path(row.path).resolve().as_posix()
         table.append(
             {**cells, "case_id": case, "patient_id": row.patient_id or case, "path": absolute}
         )
-    columns = ["case_id", "patient_id", "path", "series"]
-    others = [name for name in asdict(rows[0]) if name not in columns] if rows else []
-    write_csv(path, [*columns, *others], table)
+    write_csv(path, [*own, *kept], table)
+    told = [f"{path}: {len(usable)} cases."]
+    nobodys = sum(not row.patient_id for row in usable)
+    if nobodys:
+        told.append(
+            f"{nobodys} of them do not say whose they are, and each has a patient_id of its own. "
+            "Give those of one patient the same patient_id before training."
+        )
+    beside = path.with_name(f"{path.stem}_refused.csv")
+    beside.unlink(missing_ok=True)  # of an earlier scan
+    if others:
+        refused = [{name: _cell(value) for name, value in asdict(row).items()} for row in others]
+        write_csv(beside, ["path", "series", *columns], refused)
+        told.append(f"{len(others)} entries cannot be used as they are and were left out: {beside}")
+    return told
+
+
+def name_cases(rows: Sequence[ScanRow]) -> list[str]:
+    """Returns a name for every row: the shortest end of its path that no other row has.
+
+    A series of several in one folder also has the beginning of its token, as long as need be.
+    """
+    parts = [Path(row.path).parts for row in rows]
+    ends = Counter(part[-length:] for part in set(parts) for length in range(1, len(part) + 1))
+    names = []
+    for part in parts:
+        length = next((n for n in range(1, len(part)) if ends[part[-n:]] == 1), len(part))
+        names.append("/".join(part[-length:]))
+    for length in (TOKEN, max((len(row.series) for row in rows), default=TOKEN)):
+        named = [
+            f"{name}-{row.series[:length]}" if row.series else name
+            for name, row in zip(names, rows, strict=True)
+        ]
+        if len(set(named)) == len(named):
+            break
+    return named
 
 
 def _cell(value: Any) -> str:

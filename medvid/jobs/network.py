@@ -1,6 +1,7 @@
 """The network of a run: built from the config and the data, or from a checkpoint."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,13 @@ def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
             code="foreign_checkpoint",
             files=[path],
         )
+    if "pretrained" in meta:
+        raise DataError(
+            f"{path} was pre-trained without labels and knows no classes. Train it first: `medvid "
+            "train CONFIG init.from=RUN`, with this run.",
+            code="only_pretrained",
+            files=[path],
+        )
     clip = meta["clip"]
     spacing = None if clip["spacing"] is None else tuple(clip["spacing"])
     shape = ClipShape(clip["channels"], tuple(clip["size"]), spacing)
@@ -117,7 +125,8 @@ def data_of(meta: Mapping[str, Any], records: Any, store: str | None) -> TaskDat
         "spacing": _tuple(meta["data"]["spacing"]),
         "size": _tuple(meta["data"]["size"]),
     }
-    return build_task(options, meta["transforms"], records, space_of(meta))
+    data = build_task(options, meta["transforms"], records, space_of(meta))
+    return replace(data, locked=True)
 
 
 def _tuple(value: Any) -> Any:

@@ -94,6 +94,7 @@ class TaskData:
         sampler: of training.
         test_sampler: of testing.
         missing: what the source lists and the disk lacks.
+        locked: the classes are those of a trained network, whichever records are left.
     """
 
     records: tuple[Record, ...]
@@ -105,6 +106,7 @@ class TaskData:
     test_sampler: Sampler
     refused: tuple[tuple[Record, MedvidError], ...] = ()
     missing: tuple[str, ...] = field(default=())
+    locked: bool = False
 
     @property
     def task(self) -> Task:
@@ -227,7 +229,7 @@ class TaskData:
         left = tuple(record for record in self.records if record.case_id not in out)
         if not left:
             raise _explain_refused(refused)
-        space = find_label_space(left, self.options["classes"])
+        space = self.space if self.locked else find_label_space(left, self.options["classes"])
         return replace(self, records=left, refused=(*self.refused, *refused), space=space)
 
     def clip_shape(self) -> "ClipShape":
@@ -297,6 +299,24 @@ def open_data(config: Config) -> TaskData:
         DataError: for records that cannot be used.
     """
     options = resolve_data(config)
+    records, missing = read_records(options)
+    space = find_label_space(records, options["classes"])
+    labelled = [record for record in records if list_labels(record)]
+    data = build_task(options, config.get("transforms") or {}, labelled, space)
+    return replace(
+        data,
+        refused=tuple((r, _UNLABELLED) for r in records if not list_labels(r)),
+        missing=missing,
+    )
+
+
+def read_records(options: Mapping[str, Any]) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    """Returns the records that the section `data` names, and what is listed but not on disk.
+
+    Raises:
+        ConfigError: for options that the source does not have.
+        DataError: when it finds nothing, or what it finds is damaged.
+    """
     adapter = load_adapter(options["source"])
     root = Path(options["manifest"])
     extra = options["source_options"] or {}
@@ -313,16 +333,7 @@ def open_data(config: Config) -> TaskData:
             files=[root],
         )
     missing = getattr(adapter, "missing", None)
-    space = find_label_space(records, options["classes"])
-    labelled = [record for record in records if list_labels(record)]
-    data = build_task(options, config.get("transforms") or {}, labelled, space)
-    data = replace(
-        data,
-        refused=tuple((r, _UNLABELLED) for r in records if not list_labels(r)),
-    )
-    if missing is not None:
-        data = replace(data, missing=tuple(missing(root, **extra)))
-    return data
+    return records, () if missing is None else tuple(missing(root, **extra))
 
 
 def resolve_data(config: Config) -> dict[str, Any]:

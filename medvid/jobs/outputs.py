@@ -1,0 +1,67 @@
+"""Places to write to, tried before the work and not after it."""
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from medvid.contract import DataError
+
+PLACE = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENAMETOOLONG,
+    }
+)
+"""Errors that are the fault of the place which a user named, and none of the program."""
+
+
+def claim_file(path: Path) -> None:
+    """Makes sure that a file can be written, making its folder if need be.
+
+    What lies at `path` is left alone.
+
+    Raises:
+        DataError: when it cannot be; says why.
+    """
+    if path.is_dir():
+        raise DataError(
+            f"{path} is a folder, and a file is to be written there. Give a file's name, such as "
+            f"{path / 'table.csv'}.",
+            code="not_written",
+            files=[path],
+        )
+    claim_folder(path.parent)
+
+
+def claim_folder(folder: Path) -> None:
+    """Makes a folder if need be, and makes sure that files can be written into it.
+
+    Raises:
+        DataError: when they cannot; says why.
+    """
+    probe = folder / f".{os.getpid()}-{secrets.token_hex(4)}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise explain_place(error, folder) from None
+
+
+def explain_place(error: OSError, place: Path | None = None) -> DataError:
+    """Returns the sentence for a place that cannot be written to."""
+    where = place if place is not None else Path(str(error.filename or "The output"))
+    return DataError(
+        f"{where} cannot be written to: {error.strerror or error}. Give another place, or make "
+        "room or mend the rights of this one.",
+        code="not_written",
+        files=[where],
+    )
