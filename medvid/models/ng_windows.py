@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medvid.contract import ConfigError
+from medvid.contract import ConfigError, DataError
 from medvid.layers.clips import Size, check_clips
 from medvid.layers.frame_trunks import (
     FrameEncoder,
@@ -213,7 +213,17 @@ class LocalPooling(nn.Module):
         return self.encoder(clips, mask)
 
     def classify_frames(self, frames: FrameMaps, mask: Mask | None = None) -> Logits:
-        """Returns the logits of clips from the maps of their `exact_frames` frames."""
+        """Returns the logits of clips from the maps of their frames.
+
+        Raises:
+            DataError: when they are not `exact_frames`.
+        """
+        if frames.shape[1] != self.exact_frames:
+            raise DataError(
+                f"local_pooling was built for clips of exactly {self.exact_frames} frames, and was "
+                f"given the maps of {frames.shape[1]}. Slide windows of {self.exact_frames}.",
+                code="clip_frames",
+            )
         return self.classifier(self._describe(frames, mask))
 
     def features(self, clips: Clips, mask: Mask | None = None) -> Float[Tensor, "batch features"]:
@@ -373,12 +383,18 @@ def _pool_windows(
 
 
 def _bring_forward(frames: Tensor, mask: Mask | None) -> tuple[Tensor, Mask | None]:
-    """Lays padding behind all other frames, whose order stays, so that windows begin with these."""
+    """Lays padding, as zeros, behind all other frames, whose order stays.
+
+    Windows then begin with these. A caller that encoded frames without a mask has given padding
+    the features of a frame, so the zeros are made here.
+    """
     if mask is None or bool(mask.all()):
         return frames, None
     order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
     clips = torch.arange(len(mask), device=mask.device)[:, None]
-    return frames[clips, order], mask[clips, order]
+    shown = mask[clips, order]
+    hidden = (~shown).reshape(*shown.shape, *[1] * (frames.ndim - 2))
+    return frames[clips, order].masked_fill(hidden, 0), shown
 
 
 def _find_full(

@@ -206,3 +206,20 @@ def test_frame_weights_are_shares() -> None:
     weights = model.frame_weights(CLIPS, mask)
     assert (weights[~mask] == 0).all()
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(2))
+
+
+@pytest.mark.parametrize("kind", [ConvPooling, LatePooling, SlowPooling, LocalPooling, TimeConv])
+def test_frames_encoded_before_anybody_knew_of_padding(kind: Any) -> None:
+    """Windows that slide over a stack encode each frame once, padding or not."""
+    windows = {} if kind in (ConvPooling, LatePooling) else {"window": 3, "stride": 2}
+    model: Any = wake(kind(**SMALL, **windows))
+    mask = torch.zeros(2, 9, dtype=torch.bool)
+    mask[:, 2:7] = True
+    encoded = model.encode_frames(CLIPS)
+    torch.testing.assert_close(model.classify_frames(encoded, mask), model(CLIPS, mask))
+
+
+def test_local_pooling_refuses_maps_of_another_number_of_frames() -> None:
+    model = LocalPooling(**SMALL)
+    with pytest.raises(DataError, match="Slide windows of 9"):
+        model.classify_frames(torch.zeros(1, 10, 32, 2, 2))
