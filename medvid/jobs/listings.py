@@ -3,29 +3,79 @@
 from dataclasses import asdict
 from typing import Any
 
-from medvid.models import list_models
+import torch
+
+from medvid.config import list_configs, read_config
+from medvid.contract import MedvidError
+from medvid.layers.clips import Size
+from medvid.models import ModelDescription, build_model, describe_model, list_models
 from medvid.sources import list_sources
 from medvid.transforms import list_transforms
 
 MEGA = 1e6
 GIGA = 1e9
 
+MODEL_CONFIGS = "model/"
+
+COLUMNS = (
+    "parameters (M)",
+    "GFLOP a clip",
+    "activations (MB)",
+    "clip",
+    "smallest",
+    "through-plane",
+    "paper",
+)
+
 
 def list_model_rows() -> list[dict[str, Any]]:
     """Returns one plain row a network, at its default width and its paper's clip size."""
-    return [
-        {
-            "name": row["name"],
-            "parameters (M)": round(row["parameters"] / MEGA, 2),
-            "GFLOP a clip": round(row["flops"] / GIGA, 2),
-            "activations (MB)": round(row["activation_bytes"] / MEGA, 1),
-            "clip": " x ".join(map(str, row["clip_size"])),
-            "smallest": " x ".join(map(str, row["smallest"])),
-            "through-plane": row["through_plane"],
-            "paper": row["paper"],
-        }
-        for row in list_models()
-    ]
+    return [{"name": row["name"], **_tell(row)} for row in list_models()]
+
+
+def list_config_rows(
+    clip: Size, *, channels: int = 1, spacing: tuple[float, float, float] | None = None
+) -> list[dict[str, Any]]:
+    """Returns one plain row a shipped model config, for clips of a given size.
+
+    A config that cannot take them has a row that says why.
+
+    Args:
+        clip: (T, H, W).
+        channels: of the clips.
+        spacing: of (T, H, W) in mm, for configs whose strides follow it.
+    """
+    rows = []
+    for name in list_configs():
+        if not name.startswith(MODEL_CONFIGS):
+            continue
+        try:
+            with torch.device("meta"):
+                model = build_model(
+                    read_config(name)["model"],
+                    in_channels=channels,
+                    num_classes=2,
+                    clip_size=clip,
+                    spacing=spacing,
+                )
+            told = _tell(describe_model(model, clip, channels))
+        except MedvidError as error:
+            told = {**dict.fromkeys(COLUMNS), "through-plane": error.message}
+        rows.append({"name": name, **told})
+    return rows
+
+
+def _tell(row: ModelDescription) -> dict[str, Any]:
+    values = (
+        round(row["parameters"] / MEGA, 2),
+        round(row["flops"] / GIGA, 2),
+        round(row["activation_bytes"] / MEGA, 1),
+        " x ".join(map(str, row["clip_size"])),
+        " x ".join(map(str, row["smallest"])),
+        row["through_plane"],
+        row["paper"],
+    )
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def list_adapter_rows() -> list[dict[str, Any]]:
