@@ -233,6 +233,11 @@ class VideoModel(Protocol):
       `classify_frames(frames, mask=None) -> logits (B, classes)`: for models that look at every
       frame alone before they mix them, `__call__` in two halves. Sliding windows then encode a
       frame once.
+    * `awaits_descriptors: bool`, `local_descriptors(*inputs, mask=None) -> (frames, positions, D)`
+      and `initialize_from(descriptors (n, D), seed)`: for models whose start is estimated from
+      data, such as a vocabulary of anchors. While the first is True, training calls the others
+      once before the first epoch of a fold, with descriptors of that fold's training cases alone.
+      `initialize_from` makes it False, and so do weights of another run: it is part of the state.
     * `takes_segments = True`: wants the clips axis N; for all others training folds N into the
       batch and averages the logits' probabilities.
     """

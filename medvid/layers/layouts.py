@@ -31,6 +31,12 @@ class Layout:
 
 _LAST = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 
+VGG16 = {
+    "1_1": 0, "1_2": 2, "2_1": 5, "2_2": 7, "3_1": 10, "3_2": 12, "3_3": 14,
+    "4_1": 17, "4_2": 19, "4_3": 21, "5_1": 24, "5_2": 26, "5_3": 28,
+}  # fmt: skip
+"""Convolutions by stage, and their numbers among ReLUs and maxima."""
+
 LAYOUTS: dict[str, Layout] = {
     # DenseNet-121 and its sisters; checkpoints of before 2018 have norm.1 for norm1.
     "densenet": Layout(
@@ -97,6 +103,14 @@ LAYOUTS: dict[str, Layout] = {
                 ),
             )
             for part, mine in (("conv", "conv"), ("bn", "norm"))
+        ),
+    ),
+    # Without norms: the variant with them has other numbers.
+    "vgg16": Layout(
+        marks=("features.0.weight", "features.2.weight", "features.17.weight", "features.28.bias"),
+        rules=tuple(
+            (rf"features\.{number}\.(weight|bias)", rf"trunk.convs.conv{place}.\1")
+            for place, number in VGG16.items()
         ),
     ),
 }

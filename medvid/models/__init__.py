@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medvid.build import Spec, build
 from medvid.layers.clips import Size
+from medvid.models.actionvlad import ActionVLAD
 from medvid.models.c3d import C3D, C3DStudy
 from medvid.models.densenet3d import DenseNet3D
 from medvid.models.fstcn import FSTCN
@@ -26,6 +27,7 @@ from medvid.models.slicewise import Slicewise
 from medvid.models.t3d import T3D
 
 MODELS: dict[str, type[nn.Module]] = {
+    "actionvlad": ActionVLAD,
     "c3d": C3D,
     "c3d_study": C3DStudy,
     "conv_pooling": ConvPooling,

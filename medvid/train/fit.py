@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import lightning
+import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -21,13 +22,15 @@ from torch import nn
 from medvid.build import Spec, validate_options
 from medvid.contract import ConfigError, DataError, MedvidError
 from medvid.train.checkpoint import load_checkpoint, load_weights
+from medvid.train.descriptors import start_from_data
 from medvid.train.distributed import Place, find_place, refuse_unsharded, shard_loader
+from medvid.train.freeze import freeze_parameters
 from medvid.train.history import EpochRow, Monitor, find_best, has_stalled, write_history
 from medvid.train.keeper import FoldKeeper, Loader
 from medvid.train.losses import Counts, build_loss
 from medvid.train.module import ClipClassifier
 from medvid.train.optim import build_optimizer, build_schedule
-from medvid.train.predict import Precision
+from medvid.train.predict import Precision, choose_device
 from medvid.train.progress import ProgressReporter, quiet_lightning
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -134,6 +137,7 @@ def fit_fold(
     max_steps: AtLeastOne | None = None,
     precision: Precision = "32",
     accumulate: AtLeastOne = 1,
+    freeze: Sequence[str] = (),
     clip_gradient: Positive | None = None,
     monitor: Monitor = "val_auc",
     select: Literal["best", "last"] = "best",
@@ -170,6 +174,8 @@ def fit_fold(
         max_steps: at most so many optimizer steps.
         precision: of the arithmetic; `bf16-mixed` is about twice as fast on recent GPUs.
         accumulate: batches before an optimizer step, to train as with larger batches.
+        freeze: patterns of parameters that stay as they are, such as `trunk.*`; batch norms among
+            them keep their statistics.
         clip_gradient: largest norm of the gradient.
         monitor: the validation number that chooses the best epoch.
         select: whether best.ckpt holds the best epoch or the last one.
@@ -197,6 +203,13 @@ def fit_fold(
         write_history(folder / "history.csv", history)
         return _summarize(history, monitor, select, folder)
     place = find_place()
+    freeze_parameters(model, freeze)
+    batches = Loader(train_loader)
+    if not history:
+        device = choose_device(_name_device(accelerator, place))
+        given = start_from_data(model, batches, seed=seed, device=device)
+        if given and console is not None and place.rank == 0:
+            console.print(f"{title} started from {given:,} descriptors of training cases".strip())
     criterion = build_loss(
         loss, num_classes=len(classes), multilabel=multilabel, class_counts=class_counts
     )
@@ -213,7 +226,7 @@ def fit_fold(
         )
         keeper = FoldKeeper(
             folder,
-            train_loader=Loader(train_loader),
+            train_loader=batches,
             val_loader=val_loader,
             val_sharded=val_sharded,
             classes=classes,
@@ -296,6 +309,14 @@ def _place_options(place: Place, accelerator: str, strategy: str) -> dict[str, A
         "strategy": strategy,
         "plugins": [TorchElasticEnvironment()],
     }
+
+
+def _name_device(accelerator: str, place: Place) -> str:
+    """Returns the device of this process in the words of `choose_device`."""
+    if accelerator == "cpu" or place.local_world_size == 1:
+        return "auto" if accelerator == "gpu" else accelerator
+    # torchrun numbers the processes of a machine one after the other.
+    return f"cuda:{place.rank % place.local_world_size}" if torch.cuda.is_available() else "cpu"
 
 
 def _train(module: ClipClassifier, keeper: FoldKeeper, options: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medvid.build import Spec
 from medvid.train.forward import compute_losses
+from medvid.train.freeze import find_frozen_norms
 from medvid.train.optim import build_optimizer, build_schedule
 
 
@@ -44,6 +45,8 @@ class ClipClassifier(lightning.LightningModule):
         self.schedule_spec = schedule
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
+        # Outside of the module tree: `train()` would wake them.
+        self._still = tuple(find_frozen_norms(model))
 
     def forward(self, *inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns the model's logits."""
@@ -51,6 +54,8 @@ class ClipClassifier(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Returns `loss` to be minimised, `total` (the same, for the log) and its parts."""
+        for norm in self._still:
+            norm.eval()
         parts = compute_losses(self.model, batch, self.criterion, multilabel=self.multilabel)
         total = torch.stack(list(parts.values())).sum()
         # Lightning divides `loss` by the number of accumulated batches; `total` stays as it is.

@@ -77,6 +77,7 @@ def adam(
     weight_decay: NotNegative = 0.0,
     beta1: Share = 0.9,
     beta2: Share = 0.999,
+    epsilon: Positive = 1e-8,
     decay_norm_and_bias: bool = False,
 ) -> torch.optim.Optimizer:
     """Builds Adam, for repeating older results; `adamw` is the better choice with weight decay.
@@ -87,13 +88,15 @@ def adam(
         weight_decay: added to the gradient.
         beta1: memory of the gradient.
         beta2: memory of its square.
+        epsilon: added to the root of the square; a larger one shortens the steps of parameters
+            with small gradients (ActionVLAD takes 1e-4).
         decay_norm_and_bias: also decay biases and the parameters of norms.
 
     References:
         Kingma and Ba, Adam: A Method for Stochastic Optimization, ICLR 2015.
     """
     groups = split_parameters(model, weight_decay, decay_norm_and_bias)
-    return torch.optim.Adam(groups, lr=lr, betas=(beta1, beta2))
+    return torch.optim.Adam(groups, lr=lr, betas=(beta1, beta2), eps=epsilon)
 
 
 def constant(*, steps_per_epoch: int, total_steps: int, warmup_epochs: NotNegative = 0.0) -> Factor:

@@ -92,6 +92,19 @@ def make_densenet(dot: str = "") -> dict[str, Tensor]:
     return state | norm("features.norm5", channels) | conv("classifier", 1000, channels)
 
 
+def make_vgg16() -> dict[str, Tensor]:
+    """torchvision's vgg16, 4 channels wide."""
+    state: dict[str, Tensor] = {}
+    before = 3
+    stages = {4: (0, 2), 8: (5, 7), 16: (10, 12, 14), 32: (17, 19, 21, 24, 26, 28)}
+    for after, numbers in stages.items():
+        for number in numbers:
+            state |= conv(f"features.{number}", after, before, 3, 3)
+            state[f"features.{number}.bias"] = torch.zeros(after)
+            before = after
+    return state | conv("classifier.0", 64, before * 49) | conv("classifier.6", 1000, 64)
+
+
 FILES: dict[str, tuple[dict[str, Tensor], str, dict[str, Any]]] = {
     "resnet": (make_resnet18(), "res3d", {"width": 8, "project_res2a": False}),
     "googlenet": (make_googlenet(), "i3d", {"width": 8}),
@@ -100,6 +113,7 @@ FILES: dict[str, tuple[dict[str, Tensor], str, dict[str, Any]]] = {
         "densenet3d",
         {"width": 16, "growth": 4, "blocks": (2, 2, 2, 2)},
     ),
+    "vgg16": (make_vgg16(), "actionvlad", {"width": 4, "anchors": 3}),
 }
 each = pytest.mark.parametrize("layout", sorted(FILES))
 
@@ -113,7 +127,8 @@ def test_only_the_classifier_is_left(layout: str) -> None:
     source, name, options = FILES[layout]
     target = MODELS[name](**options).state_dict()
     made = inflate_state(translate_state(source, target), target)
-    assert {key.rpartition(".")[0] for key in made.report.left} <= {"classifier", "Conv3d_0c_1x1"}
+    own = {"classifier", "Conv3d_0c_1x1", "vlad"}  # anchors are found in the data
+    assert {key.rpartition(".")[0] for key in made.report.left} <= own
     unused = {key.partition(".")[0] for key in made.report.unused}
     assert unused <= {"fc", "classifier", "aux1"}
     assert len(made.report.summed) == 1  # the stem

@@ -17,15 +17,20 @@ from medvid.models import MODELS, build_model, describe_model
 SIZE = (8, 32, 32)
 CLASSES = 3
 
+FSTCN_PATCH: dict[str, Any] = {"conv_strides": [1, 1], "padded": True}
+"""Its strides for 28 to 64 pixels."""
+
 LRCN_PATCH: dict[str, Any] = {
     "width": 8, "fc6": 16, "trunk": "small", "trunk_width": 4, "lstm_dropout": 0.0
 }  # fmt: skip
 """Small, and without the second of its dropouts, which these tests do not know."""
 
-FSTCN_PATCH: dict[str, Any] = {"conv_strides": [1, 1], "padded": True}
-"""Its strides for 28 to 64 pixels."""
-
 SMALL: dict[str, list[dict[str, Any]]] = {
+    "actionvlad": [
+        {"width": 8, "depths": [1, 1, 2], "norm": "group", "anchors": 4, "alpha": 10},
+        {"width": 4, "anchors": 6, "alpha": 30},
+        {"width": 8, "depths": [1, 1, 1, 1], "norm": "batch", "anchors": 4, "alpha": 10},
+    ],
     "c3d": [
         {"width": 4, "init": "he"},
         {"width": 4, "init": "he", "norm": "batch", "head": "pool", "strides": "spacing"},
@@ -150,6 +155,12 @@ SMALL: dict[str, list[dict[str, Any]]] = {
 """Options that make each model small enough for these tests, one row for every way through it."""
 
 PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
+    # VGG-16's convolutions 14,714,688 (3 channels), anchors 65,600, classifier 3,309,669.
+    "actionvlad": [
+        ({}, 3, 101, 18_089_957),
+        ({}, 20, 101, 18_099_749),
+        ({}, 1, 2, 14_714_688 - 2 * 9 * 64 + 65_600 + 2 * 32_768 + 2),
+    ],
     "c3d": [
         ({}, 3, 101, 78_409_573),
         ({}, 3, 487, 79_991_015),
