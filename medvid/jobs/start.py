@@ -245,7 +245,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from None
     except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
         raise DataError(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0]}",
+            f"{path} cannot be read as weights: {_first_line(error)}.",
             code="no_checkpoint",
             files=[path],
         ) from None
@@ -265,3 +265,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             files=[path],
         )
     return tensors, meta if isinstance(meta, dict) else {}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".") or "it is cut short"
