@@ -19,7 +19,7 @@ def connect(before: int, after: int, dropout: float) -> tuple[nn.Module, nn.Modu
 
 
 def build_classifier(features: int, num_classes: int) -> nn.Linear:
-    """Returns a linear layer whose first answers are near even, whatever the features' scale.
+    """Returns a linear layer with small weights: its first answers are nearer to even than He's.
 
     Args:
         features: in.
