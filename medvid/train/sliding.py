@@ -27,7 +27,10 @@ WINDOWS_AT_ONCE = 64
 
 
 def shares_frames(model: nn.Module) -> bool:
-    """Tells whether a model looks at every frame alone before it mixes them."""
+    """Tells whether the windows of an item are scored apart and show frames that are encoded alone.
+
+    A model that takes segments makes one answer of all windows.
+    """
     return hasattr(model, "encode_frames") and not getattr(model, "takes_segments", False)
 
 
@@ -66,7 +69,7 @@ def slide_windows(
     return torch.stack(
         [
             score_windows(model, clip, index, windows_at_once=windows_at_once)
-            if shares_frames(model)
+            if hasattr(model, "encode_frames")
             else _score_one_by_one(model, clip, index, windows_at_once)
             for clip in clips
         ]

@@ -1,5 +1,6 @@
 """Sliding windows: the same scores whether a frame is encoded once or for every window."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medvid.contract import DataError
+from medvid.models.actionvlad import ActionVLAD
 from medvid.models.c3d import C3D
 from medvid.models.slicewise import Slicewise
 from medvid.train.forward import score_clips
@@ -17,8 +19,12 @@ CLOSE = 1e-5
 
 def build(kind: str) -> nn.Module:
     torch.manual_seed(0)
-    model = Slicewise(width=8, pool="attention") if kind == "slicewise" else C3D(width=4, init="he")
-    return model.eval()
+    models: dict[str, Callable[[], nn.Module]] = {
+        "slicewise": lambda: Slicewise(width=8, pool="attention"),
+        "actionvlad": lambda: ActionVLAD(width=4, depths=(1, 1, 1), anchors=3, alpha=10.0),
+        "c3d": lambda: C3D(width=4, init="he"),
+    }
+    return models[kind]().eval()
 
 
 class Counter(Slicewise):
@@ -31,7 +37,7 @@ class Counter(Slicewise):
         return super().encode_frames(clips, mask)
 
 
-@pytest.mark.parametrize("kind", ["slicewise", "c3d"])
+@pytest.mark.parametrize("kind", ["slicewise", "actionvlad", "c3d"])
 @pytest.mark.parametrize("hop", [1, 3])
 def test_all_windows_have_the_scores_of_windows_one_by_one(kind: str, hop: int) -> None:
     model, clips = build(kind), torch.randn(2, 1, 41, 32, 32)
