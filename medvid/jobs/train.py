@@ -21,6 +21,7 @@ from medvid.jobs.start import plan_starts
 from medvid.jobs.task import choose_cases
 from medvid.train.distributed import find_place, share_from_first
 from medvid.train.fit import TrainingInterrupted
+from medvid.train.freeze import freeze_parameters
 from medvid.train.runfolder import (
     RunFolder,
     create_run_folder,
@@ -75,8 +76,11 @@ def train(
     else:
         folds = _make_folds(job)
         _check_fold_number(fold, len(folds))  # cases that were left out may have taken a fold along
-    # A model that cannot be built is told before a run folder is made.
-    build_network(find_model_section(job.config), job.data.space, job.data.clip_shape(), job.seed)
+    # A model that cannot be built, or trained in parts, is told before a run folder is made.
+    spec, shape = find_model_section(job.config), job.data.clip_shape()
+    freeze_parameters(
+        build_network(spec, job.data.space, shape, job.seed), job.train.get("freeze", ())
+    )
     wanted = {number: one for number, one in enumerate(folds) if fold in (None, number)}
     starts = plan_starts(job.init, wanted, job.data.records, run)
     if run is None:
