@@ -82,6 +82,9 @@ def test_zero_padded_ends_break_the_fixed_point_and_the_centre_tap_does_not() ->
         ("i3d", {"width": 8, "norm": "batch", "gamma": False, "stem_kernel": (3, 7, 7)}),
         ("res3d", {"width": 4}),
         ("res3d", {"width": 4, "factorised": True}),
+        ("densenet3d", {"width": 8, "growth": 4, "blocks": (2, 2), "stem": "half"}),
+        ("t3d", {"width": 8, "growth": 4, "blocks": (2, 2), "stem": "half"}),
+        ("t3d", {"width": 8, "growth": 4, "blocks": (2, 1), "stem": "half", "reading": "D"}),
     ],
 )
 def test_whole_networks_answer_boring_clips_as_their_planar_twin(
