@@ -31,7 +31,7 @@ def write_section(
         *([note, ""] if note else []),
         *table,
         "",
-        f"`{command}`, {date.today()}, commit {_read_commit()}, {_name_machine()}",
+        f"`{command}`, {describe_conditions()}",
         "",
     ]
     text = "\n".join(lines)
@@ -41,6 +41,11 @@ def write_section(
     kept = [part for part in others if not part.startswith(f"## {title}\n")]
     sections = sorted([*kept[1:], text + "\n"])
     RESULTS.write_text(kept[0] + "".join(sections), encoding="utf-8")
+
+
+def describe_conditions() -> str:
+    """Returns date, commit and machine, for beside a result."""
+    return f"{date.today()}, commit {_read_commit()}, {_name_machine()}"
 
 
 def _read_commit() -> str:
