@@ -36,7 +36,7 @@ CONFIGS = (
 def score_each(model: nn.Module, scan: Tensor) -> Tensor:
     """Cuts every window out and scores it."""
     windows = scan[0].unfold(1, FRAMES, 1).permute(1, 0, 4, 2, 3)
-    return torch.cat([model(part) for part in windows.split(AT_ONCE)])
+    return torch.cat([model(part) for part in torch.split(windows, AT_ONCE)])
 
 
 def measure(name: str, scan: Tensor) -> list[str]:

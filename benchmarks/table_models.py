@@ -159,7 +159,8 @@ def train_cell(name: str, arm: str, seed: int, manifest: Path, work: Path) -> Pa
         config = make_config(TASKS[name], arm, seed, manifest, work / "store")
         run = train(config, runs=folder)
         done.write_text(str(run.path), encoding="utf-8")
-        print(f"{arm}, seed {seed}: AUC {run.metrics['metrics']['auc']['value']:.3f}", flush=True)
+        auc = json.loads(run.metrics.read_text(encoding="utf-8"))["metrics"]["auc"]["value"]
+        print(f"{arm}, seed {seed}: AUC {auc:.3f}", flush=True)
     return Path(done.read_text(encoding="utf-8"))
 
 
