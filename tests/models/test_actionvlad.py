@@ -147,8 +147,8 @@ def test_the_classifier_starts_as_released() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"depths": []}, {"depths": [1, 0]}, {"anchors": 0}, {"alpha": 0}]
+    "wrong", [{"depths": []}, {"depths": [1, 0]}, {"anchors": 0}, {"alpha": 0.0}]
 )
 def test_options_that_make_no_network_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="all of them above 0"):
-        build(**wrong)
+        ActionVLAD(**wrong)
