@@ -8,7 +8,7 @@ split that is not.
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +55,7 @@ def make_folds(
     folds: int = 5,
     repeats: int = 1,
     validation: float = 0.15,
+    train_share: float = 1.0,
 ) -> list[Fold]:
     """Splits records into cross-validation folds, or as the manifest says.
 
@@ -69,6 +70,9 @@ def make_folds(
         repeats: whole cross-validations, each with another shuffle.
         validation: share of the training patients that is put aside for choosing the best epoch
             and the operating point; 0 for none.
+        train_share: of the training patients that are then trained on, for learning curves: the
+            first ones of a shuffled list of each stratum, so that smaller shares lie inside larger
+            ones. The other sides stay as they are.
 
     Raises:
         ConfigError: for impossible numbers, or `columns` without the columns.
@@ -82,6 +86,8 @@ def make_folds(
         raise ConfigError(
             f"`folds: {folds}` must be 2 or more, and `repeats: {repeats}` 1 or more."
         )
+    if not 0 < train_share <= 1:
+        raise ConfigError(f"`train_share: {train_share}` must be above 0 and at most 1.")
     strata = np.array([stratum(record, space) for record in records])
     patients = np.array([record.patient_id for record in records])
     by_split = _is_filled(records, "split", method)
@@ -93,7 +99,9 @@ def make_folds(
             code="no_split_column",
         )
     if method != "grouped" and by_split:
-        return [_fixed_split(records, strata, patients, validation, seed)]
+        fixed = _fixed_split(records, strata, patients, validation, seed)
+        kept = _keep_share(records, strata, patients, fixed.train, train_share, seed)
+        return [replace(fixed, train=kept)]
     if method != "grouped" and by_fold:
         tests = _folds_of_column(records)
     else:
@@ -103,8 +111,10 @@ def make_folds(
     for repeat, fold, test in tests:
         rest = np.setdiff1d(np.arange(len(records)), test)
         val = _put_aside(strata, patients, rest, validation, mix_seed(seed, repeat))
-        train = np.setdiff1d(rest, val)
-        made.append(_fold(records, fold, repeat, train, val, test))
+        whole = _fold(records, fold, repeat, np.setdiff1d(rest, val), val, test)
+        repeat_seed = mix_seed(seed, repeat)
+        kept = _keep_share(records, strata, patients, whole.train, train_share, repeat_seed)
+        made.append(replace(whole, train=kept))
     return made
 
 
@@ -213,6 +223,30 @@ def _put_aside(
     return rest[aside]
 
 
+def _keep_share(
+    records: Sequence[Record],
+    strata: np.ndarray,
+    patients: np.ndarray,
+    train: tuple[str, ...],
+    share: float,
+    seed: int,
+) -> tuple[str, ...]:
+    """Returns the training cases of a share of the patients; at least one of every stratum."""
+    if share == 1:
+        return train
+    rows = np.flatnonzero(np.isin([record.case_id for record in records], train))
+    rng = np.random.default_rng(seed)
+    # A patient with several strata counts in the first; every patient is drawn once.
+    own: dict[str, str] = {}
+    for row in rows:
+        own.setdefault(str(patients[row]), str(strata[row]))
+    kept: set[str] = set()
+    for name in sorted(set(own.values())):
+        members = sorted(patient for patient, stratum in own.items() if stratum == name)
+        kept |= set(rng.permutation(members)[: max(1, round(share * len(members)))].tolist())
+    return tuple(records[int(row)].case_id for row in rows if str(patients[row]) in kept)
+
+
 def _patients_per_stratum(strata: np.ndarray, patients: np.ndarray) -> dict[str, set[str]]:
     found = defaultdict(set)
     for name, patient in zip(strata, patients, strict=True):
@@ -289,7 +323,7 @@ def audit_folds(
     Args:
         folds: to be checked.
         records: all that the folds name.
-        space: the classes.
+        space: the classes; with none nothing is to be learnt from labels.
         pixels: case_id -> hash of the case's pixels; whole scans only, regions share theirs.
 
     Raises:
@@ -305,7 +339,8 @@ def audit_folds(
             _stop_on_shared(
                 fold, hashes, "identical pixels", "One is a copy of the other; leave one out"
             )
-        _stop_on_missing_class(fold, by_id, space)
+        if space.classes:
+            _stop_on_missing_class(fold, by_id, space)
 
 
 def _stop_on_shared(fold: Fold, of_case: Mapping[str, str], what: str, advice: str) -> None:

@@ -124,6 +124,26 @@ def test_a_column_that_only_some_records_have_is_a_mistake(column: str) -> None:
     assert len(make_folds(records, SPACE, seed=0, method="grouped")) == 5
 
 
+@given(st.integers(0, 20))
+@settings(deadline=None, max_examples=15)
+def test_a_smaller_share_of_the_patients_lies_inside_a_larger_one(seed: int) -> None:
+    records = make(80, 40, seed)
+    owner = {record.case_id: record.patient_id for record in records}
+    shares = [
+        make_folds(records, SPACE, seed=seed, folds=4, train_share=share)
+        for share in (0.25, 0.5, 1.0)
+    ]
+    for quarter, half, whole in zip(*shares, strict=True):
+        patients = [{owner[case] for case in fold.train} for fold in (quarter, half, whole)]
+        assert patients[0] < patients[1] < patients[2]
+        assert len(patients[1]) == pytest.approx(len(patients[2]) / 2, abs=1)
+        assert {quarter.test, half.test} == {whole.test}
+        assert {quarter.val, half.val} == {whole.val}
+        left = {case for case in whole.train if owner[case] in patients[0]}
+        assert left == set(quarter.train)  # patients stay whole
+    audit_folds([fold for folds in shares for fold in folds], records, SPACE)
+
+
 def test_folds_survive_splits_json() -> None:
     made = make_folds(make(40, 20), SPACE, seed=0)
     assert read_folds(describe_folds(made)) == made
