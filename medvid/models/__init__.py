@@ -16,6 +16,7 @@ from medvid.models.c3d import C3D, C3DStudy
 from medvid.models.densenet3d import DenseNet3D
 from medvid.models.fstcn import FSTCN
 from medvid.models.i3d import I3D
+from medvid.models.ji3dcnn import Ji3DCNN
 from medvid.models.karpathy import EarlyFusion, LateFusion, SingleFrame, SlowFusion
 from medvid.models.lrcn import LRCN
 from medvid.models.ltc import LTC
@@ -35,6 +36,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "early_fusion": EarlyFusion,
     "fstcn": FSTCN,
     "i3d": I3D,
+    "ji3dcnn": Ji3DCNN,
     "late_fusion": LateFusion,
     "late_pooling": LatePooling,
     "local_pooling": LocalPooling,

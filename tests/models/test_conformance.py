@@ -81,6 +81,17 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 8, "norm": "group", "gamma": False, "strides": "spacing"},
         {"width": 8, "planar": True},
     ],
+    "ji3dcnn": [
+        {"width": 8, "init": "xavier", "motion": "difference", "norm": "batch"},
+        {"width": 8, "init": "xavier"},
+        {
+            "width": 8,
+            "kernels": [[5, 5], [5, 5]],
+            "pools": [2, 2],
+            "norm": "group",
+            "paper_bias": True,
+        },
+    ],
     "late_fusion": [
         {"width": 3, "init": "he", "norm": "none"},
         {"width": 3, "init": "he", "stem": "small", "head": "pool", "norm": "batch"},
@@ -201,6 +212,10 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({}, 2, 101, 12_368_837),
         ({}, 3, 51, 12_339_539),
         ({}, 1, 2, 12_245_410),
+    ],
+    "ji3dcnn": [
+        ({"paper_bias": True}, 1, 3, 295_458),
+        ({}, 1, 3, 285_602),
     ],
     "late_fusion": [
         ({}, 3, 101, 123_706_853),
