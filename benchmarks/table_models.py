@@ -32,6 +32,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "single_frame": {"extends": "model/single_frame_scan"},
     "slicewise, centre slice": {"extends": "model/slicewise", "frames": 1},
     "slicewise": {"extends": "model/slicewise"},
+    "slicewise, mean": {"extends": "model/slicewise", "model": {"pool": "mean"}},
     "late_fusion": {"extends": "model/late_fusion_scan"},
     "early_fusion": {"extends": "model/early_fusion_scan"},
     "slow_fusion": {"extends": "model/slow_fusion_scan"},
