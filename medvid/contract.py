@@ -214,6 +214,7 @@ class Sample(TypedDict, total=False):
     patient_id: str
     frame: int  # the frame that the label belongs to, -1 when it belongs to the stack
     window: "Tensor"  # (T,) int64, the frames that were read
+    modality: str  # DICOM's word (CT, MR, ...), `video` or `unknown`
 
 
 @runtime_checkable
@@ -252,6 +253,25 @@ class VideoModel(Protocol):
     def __call__(self, *inputs: "Tensor", mask: "Tensor | None" = None) -> "Tensor":
         """Returns logits, (B, classes)."""
         ...
+
+
+class ListedModel(VideoModel, Protocol):
+    """A model of the table MODELS: a `VideoModel` that also says what there is to know about it.
+
+    Training asks for none of this; `medvid models`, reports and the conformance tests do.
+    """
+
+    honours_mask: bool
+    """Whether padding that `mask` marks leaves the answer as it is."""
+
+    paper: str
+    """Authors, title, venue and year."""
+
+    paper_clip: tuple[int, int, int]
+    """(T, H, W) of the paper's clips, for which operations and memory are counted."""
+
+    through_plane: str
+    """One sentence: what the model makes of neighbouring slices."""
 
 
 @runtime_checkable

@@ -112,7 +112,7 @@ def write_phantom(
     task: str,
     out: Path,
     *,
-    cases: int = 120,
+    cases: int = 200,
     size: Size | None = None,
     format: str = "dicom",  # noqa: A002
     seed: int = 0,
@@ -150,6 +150,7 @@ def write_phantom(
             code="folder_taken",
             files=[manifest],
         )
+    make_phantom(task, 0, seed, size=size)  # a size that is refused leaves no folder behind
     (out / "scans").mkdir(parents=True, exist_ok=True)
     scans, slices = [], []
     for index in range(cases):

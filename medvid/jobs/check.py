@@ -21,7 +21,7 @@ from medvid.jobs.job import Job, open_job
 from medvid.jobs.messages import show_progress
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.start import find_head, plan_starts, start_network
-from medvid.jobs.task import TaskData
+from medvid.jobs.task import TaskData, choose_cases
 from medvid.train.forward import compute_losses
 from medvid.train.losses import build_loss
 from medvid.train.predict import choose_device, move_batch
@@ -190,7 +190,7 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
         f"{shape.channels} x {' x '.join(map(str, shape.size))}",
     )
     folds = [] if job.overfit else data.folds(job.seed)
-    cases = folds[0].train if folds else [record.case_id for record in data.records[: job.overfit]]
+    cases = folds[0].train if folds else choose_cases(data.records, data.space, job.overfit)
     if job.init is not None:
         planned = folds or [Fold(0, 0, train=tuple(cases), val=(), test=tuple(cases))]
         starts = plan_starts(job.init, dict(enumerate(planned)), data.records)

@@ -11,7 +11,7 @@ from medvid.jobs.job import list_train_defaults, resolve_evaluate
 from medvid.jobs.network import find_model_section
 from medvid.jobs.start import read_init
 from medvid.jobs.task import resolve_data
-from medvid.models import MODELS
+from medvid.models import MODELS, check_shared_options
 from medvid.train.fit import GIVEN, fit_fold
 from medvid.train.losses import LOSSES
 from medvid.train.optim import OPTIMIZERS, SCHEDULES
@@ -37,6 +37,7 @@ def resolve_config(config: Config) -> str:
     resolved["transforms"] = _resolve_transforms(config.get("transforms") or {})
     model = find_model_section(config)
     given = [name for name in FROM_DATA if name not in model or name != "spacing"]
+    check_shared_options(model)
     resolved["model"] = fill_options(MODELS, model, "model", given)
     init = read_init(config)
     if init is not None:

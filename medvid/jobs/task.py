@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch.utils.data import DataLoader
 
 from medvid.build import Spec, validate_options
@@ -27,6 +28,8 @@ STORE_FOLDER = "medvid_store"
 """Where decoded stacks lie unless `data.store` says otherwise: beside the runs."""
 
 Progress = Callable[[int, int], None]
+AtLeastOne = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 _UNLABELLED = DataError(
     "It has no label, so it is neither trained on nor tested; `medvid predict` reads it.",
@@ -45,14 +48,14 @@ def data_options(
     task: Task = "scan",
     sampler: Spec = "dense",
     test_sampler: Spec | None = None,
-    crop: tuple[int, int] | None = None,
+    crop: tuple[AtLeastOne, AtLeastOne] | None = None,
     plane: Plane = "auto",
     modality: str | None = None,
-    spacing: tuple[float, float, float] | None = None,
-    size: tuple[int, int] | None = None,
+    spacing: tuple[NotNegative, NotNegative, NotNegative] | None = None,
+    size: tuple[AtLeastOne, AtLeastOne] | None = None,
     store: str | None = None,
-    batch_size: int = 16,
-    workers: int | Literal["auto"] = "auto",
+    batch_size: AtLeastOne = 16,
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto",
     balanced: bool = False,
 ) -> dict[str, Any]:
     """The options of the section `data`.

@@ -1,15 +1,18 @@
 """The table of models, and what can be said of a model without knowing it."""
 
-from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import Annotated, Any, TypedDict, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.flop_counter import FlopCounterMode
 
-from medvid.build import Spec, build
+from medvid.build import Spec, build, validate_options
+from medvid.contract import ListedModel
 from medvid.layers.clips import Size
 from medvid.models.actionvlad import ActionVLAD
 from medvid.models.c3d import C3D, C3DStudy
@@ -26,6 +29,8 @@ from medvid.models.ng_windows import LocalPooling, SlowPooling, TimeConv
 from medvid.models.res3d import Res3D
 from medvid.models.slicewise import Slicewise
 from medvid.models.t3d import T3D
+
+AtLeastOne = Annotated[int, Field(ge=1)]
 
 MODELS: dict[str, type[nn.Module]] = {
     "actionvlad": ActionVLAD,
@@ -97,8 +102,10 @@ def build_model(
             model takes it and the config does not give its own.
 
     Raises:
-        ConfigError: for an unknown name or option, or a clip too small for the model.
+        ConfigError: for an unknown name or option, a width, depth or dropout that no network can
+            have, or a clip too small for the model.
     """
+    check_shared_options(spec)
     given: dict[str, Any] = {
         "in_channels": in_channels,
         "num_classes": num_classes,
@@ -107,6 +114,27 @@ def build_model(
     if isinstance(spec, str) or "spacing" not in spec:
         given["spacing"] = spacing
     return build(MODELS, spec, "model", **given)
+
+
+def check_shared_options(spec: Spec) -> None:
+    """Checks the values of the options that models share, whichever model has them.
+
+    Raises:
+        ConfigError: for a width, depth or dropout that no network can have.
+    """
+    if isinstance(spec, str):
+        return
+    shared = {key: spec[key] for key in signature(_shared_options).parameters if key in spec}
+    validate_options(_shared_options, shared, f"model `{spec.get('name')}`")
+
+
+def _shared_options(
+    *,
+    width: AtLeastOne = 1,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    depths: Annotated[Sequence[AtLeastOne], Field(min_length=1)] = (1,),
+) -> None:
+    """The bounds that hold for every model; its own constructor says the types."""
 
 
 def describe_model(model: nn.Module, clip_size: Size, in_channels: int) -> ModelDescription:
@@ -139,7 +167,7 @@ def describe_model(model: nn.Module, clip_size: Size, in_channels: int) -> Model
     with torch.enable_grad(), hooks, counter:
         logits = functional_call(model, state, (inputs,))
     del logits  # until here the graph kept every storage alive, so no key was given twice
-    surface = cast("Any", model)
+    surface = cast("ListedModel", model)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "flops": counter.get_total_flops(),
@@ -162,7 +190,9 @@ def list_models(models: Mapping[str, type[nn.Module]] = MODELS) -> list[ModelRow
     for name, kind in sorted(models.items()):
         with torch.device("meta"):
             model = kind()
-        description = describe_model(model, cast("Any", kind).paper_clip, in_channels=1)
+        description = describe_model(
+            model, cast("type[ListedModel]", kind).paper_clip, in_channels=1
+        )
         summary = (kind.__doc__ or "").strip().splitlines()[0]
         rows.append({"name": name, "summary": summary, **description})
     return rows

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,20 @@ def describe_partition(run: Path) -> str:
     for fold in folds:
         learned = {patients.get(case, case) for case in (*fold["train"], *fold["val"])}
         shared += len(learned & {patients.get(case, case) for case in fold["test"]})
-    kind = "One fixed split" if len(folds) == 1 else f"Cross-validation in {len(folds)} folds"
+    kind = _name_splits(folds)
     if shared:
         return f"{kind}. Patients are on both sides {shared} times: the numbers are too good."
     return f"{kind}, at patient level: no patient is both trained on and tested in one fold."
+
+
+def _name_splits(folds: Sequence[Mapping[str, Any]]) -> str:
+    repeats = len({fold.get("repeat", 0) for fold in folds})
+    each = len(folds) // repeats
+    if len(folds) == 1:
+        return "One fixed split"
+    if repeats == 1:
+        return f"Cross-validation in {each} folds"
+    return f"Cross-validation in {each} folds, repeated {repeats} times with other shuffles"
 
 
 def count_refused(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from rich.console import Console
 from torch import nn
 
@@ -33,6 +33,10 @@ from medvid.train.optim import build_optimizer, build_schedule
 from medvid.train.predict import Precision, choose_device
 from medvid.train.progress import ProgressReporter, quiet_lightning
 
+PrecisionOption = Annotated[Precision, BeforeValidator(str)]
+"""YAML reads `precision: 32` as a number."""
+
+Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -107,6 +111,7 @@ def validate_train_options(
         for name, parameter in inspect.signature(fit_fold).parameters.items()
         if name not in GIVEN
     }
+    _check_accelerator(settings["accelerator"])
     counts: Counts = [(1, 1)] * num_classes if multilabel else [1] * num_classes
     build_loss(
         settings["loss"], num_classes=num_classes, multilabel=multilabel, class_counts=counts
@@ -114,6 +119,17 @@ def validate_train_options(
     optimizer = build_optimizer(settings["optimizer"], nn.Linear(1, 1))
     build_schedule(settings["schedule"], optimizer, steps_per_epoch=1, total_steps=1)
     return checked
+
+
+def _check_accelerator(accelerator: Accelerator) -> None:
+    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(accelerator, True):
+        known = ["auto", "cpu", *(name for name, found in there.items() if found)]
+        raise ConfigError(
+            f"`train.accelerator: {accelerator}` was asked, and torch finds none here. Possible on "
+            f"this machine: {', '.join(known)}.",
+            code="no_accelerator",
+        )
 
 
 def fit_fold(
@@ -135,14 +151,14 @@ def fit_fold(
     schedule: Spec = "cosine",
     epochs: AtLeastOne = 30,
     max_steps: AtLeastOne | None = None,
-    precision: Precision = "32",
+    precision: PrecisionOption = "32",
     accumulate: AtLeastOne = 1,
     freeze: Sequence[str] = (),
     clip_gradient: Positive | None = None,
     monitor: Monitor = "val_auc",
     select: Literal["best", "last"] = "best",
     early_stopping_patience: AtLeastOne | None = None,
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto",
+    accelerator: Accelerator = "auto",
     strategy: Literal["ddp", "ddp_find_unused_parameters_true"] = "ddp",
     deterministic: bool = False,
     tensorboard: bool = False,

@@ -110,10 +110,10 @@ def test_a_slice_run_predicts_every_frame_of_an_unlabelled_scan(
 
 def test_a_test_set_of_one_class_still_has_an_accuracy(finished: Path, run_cli: Cli) -> None:
     rows = (finished / "manifest.csv").read_text(encoding="utf-8").splitlines()
-    write_rows(finished / "dark.csv", [rows[0], *(row for row in rows if row.endswith("dark"))])
-    answer = run_cli("test", "run", "--manifest", "dark.csv")
+    write_rows(finished / "bright.csv", [rows[0], *(row for row in rows if row.endswith("bright"))])
+    answer = run_cli("test", "run", "--manifest", "bright.csv")
     assert answer.code == 0, answer.err
-    metrics = read_metrics(finished / "run/test_dark")["metrics"]
+    metrics = read_metrics(finished / "run/test_bright")["metrics"]
     assert metrics["accuracy"]["value"] is not None
     assert metrics["sensitivity"]["value"] is not None
     assert metrics["auc"]["value"] is None

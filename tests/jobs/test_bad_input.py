@@ -32,6 +32,21 @@ def rewrite(project: Path, change: Callable[[list[str]], list[str]]) -> None:
         ("evaluate.operating_point=best", "operating point"),
         ("data.splits.fold=3", "Did you mean `folds`?"),
         ("trian.epochs=3", "Did you mean `train`?"),
+        ("data.batch_size=0", "greater than or equal to 1"),
+        ("data.workers=-1", "greater than or equal to 0"),
+        ("data.crop=[0,0]", "greater than or equal to 1"),
+        ("data.size=[0,0]", "greater than or equal to 1"),
+        ("data.spacing=[-1,1,1]", "greater than or equal to 0"),
+        ("evaluate.resamples=0", "greater than or equal to 40"),
+        ("evaluate.level=2", "less than 1"),
+        ("model.width=0", "greater than or equal to 1"),
+        ("model.width=-4", "greater than or equal to 1"),
+        ("model.depths=[]", "at least 1 item"),
+        ("model.dropout=2", "less than 1"),
+        ("model=5", "a name, or a section"),
+        ("seed=-1", "whole number from 0"),
+        ("transforms={both: [5]}", "lists of transforms"),
+        ("train.precision=31", "'32', 'bf16-mixed' or '16-mixed'"),
     ],
 )
 def test_a_typo_is_answered_with_the_nearest_word(
@@ -41,6 +56,23 @@ def test_a_typo_is_answered_with_the_nearest_word(
     assert answer.code == 2, answer.err
     assert said in answer.err
     assert not (project / "runs").exists()
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "mps"])
+def test_an_accelerator_that_is_not_there_is_told(
+    project: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch, accelerator: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    answer = run_cli("train", "tiny.yaml", f"train.accelerator={accelerator}")
+    assert answer.code == 2, answer.err
+    assert "Possible on this machine: auto, cpu." in answer.err
+    assert not (project / "runs").exists()
+
+
+def test_a_precision_may_be_written_as_a_number(project: Path, run_cli: Cli) -> None:
+    answer = run_cli("train", "tiny.yaml", "train.precision=32", "train.epochs=1", "--fold", "0")
+    assert answer.code == 0, answer.err
 
 
 @pytest.mark.parametrize(

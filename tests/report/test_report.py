@@ -17,6 +17,7 @@ from medvid.evaluate import (
     roc_band,
     write_predictions,
 )
+from medvid.report.evidence import describe_partition
 from medvid.report.figures import plot_reliability, plot_roc_comparison, plot_training_curves
 from medvid.report.html import write_comparison, write_report
 
@@ -233,3 +234,15 @@ def test_a_reliability_figure_takes_bins_that_are_all_or_nothing(tmp_path: Path)
         "nodule",
     )
     assert path.is_file()
+
+
+def test_repeats_of_a_cross_validation_are_no_further_folds(tmp_path: Path) -> None:
+    folds = [
+        {"fold": fold, "repeat": repeat, "train": ["a"], "val": [], "test": ["b"]}
+        for repeat in (0, 1)
+        for fold in (0, 1)
+    ]
+    (tmp_path / "splits.json").write_text(json.dumps(folds), encoding="utf-8")
+    (tmp_path / "manifest.csv").write_text("case_id,patient_id\na,p\nb,q\n", encoding="utf-8")
+    said = describe_partition(tmp_path)
+    assert said.startswith("Cross-validation in 2 folds, repeated 2 times")
