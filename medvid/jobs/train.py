@@ -20,7 +20,7 @@ from medvid.jobs.resume import check_unchanged, note_cases, recall_config
 from medvid.jobs.start import plan_starts
 from medvid.jobs.task import choose_cases
 from medvid.train.distributed import find_place, share_from_first
-from medvid.train.fit import TrainingInterrupted
+from medvid.train.loop import TrainingInterrupted
 from medvid.train.freeze import freeze_parameters
 from medvid.train.runfolder import (
     RunFolder,

@@ -3,50 +3,45 @@
 import contextlib
 import inspect
 import math
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-import lightning
-import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
 from pydantic import BeforeValidator, Field
 from rich.console import Console
 from torch import nn
 
 from medvid.build import Spec, validate_options
-from medvid.contract import ConfigError, DataError, MedvidError
+from medvid.contract import ConfigError, DataError
 from medvid.train.checkpoint import load_checkpoint, load_weights
 from medvid.train.descriptors import start_from_data
 from medvid.train.distributed import Place, find_place, refuse_unsharded, shard_loader
 from medvid.train.freeze import freeze_parameters
 from medvid.train.history import EpochRow, Monitor, find_best, has_stalled, write_history
 from medvid.train.keeper import FoldKeeper, Loader
+from medvid.train.loop import (
+    Accelerator,
+    Strategy,
+    check_accelerator,
+    name_device,
+    place_options,
+    run_trainer,
+)
 from medvid.train.losses import Counts, build_loss
 from medvid.train.module import ClipClassifier
 from medvid.train.optim import build_optimizer, build_schedule
 from medvid.train.predict import Precision, choose_device
-from medvid.train.progress import ProgressReporter, quiet_lightning
+from medvid.train.progress import ProgressReporter
 
 PrecisionOption = Annotated[Precision, BeforeValidator(str)]
 """YAML reads `precision: 32` as a number."""
 
-Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 INF = math.inf
-
-
-class TrainingInterrupted(MedvidError):  # noqa: N818 -- nothing went wrong
-    """Somebody pressed Ctrl+C; last.ckpt is whole and the training can be continued."""
-
-    exit_code = 130
 
 
 @runtime_checkable
@@ -111,7 +106,7 @@ def validate_train_options(
         for name, parameter in inspect.signature(fit_fold).parameters.items()
         if name not in GIVEN
     }
-    _check_accelerator(settings["accelerator"])
+    check_accelerator(settings["accelerator"])
     counts: Counts = [(1, 1)] * num_classes if multilabel else [1] * num_classes
     build_loss(
         settings["loss"], num_classes=num_classes, multilabel=multilabel, class_counts=counts
@@ -119,17 +114,6 @@ def validate_train_options(
     optimizer = build_optimizer(settings["optimizer"], nn.Linear(1, 1))
     build_schedule(settings["schedule"], optimizer, steps_per_epoch=1, total_steps=1)
     return checked
-
-
-def _check_accelerator(accelerator: Accelerator) -> None:
-    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(accelerator, True):
-        known = ["auto", "cpu", *(name for name, found in there.items() if found)]
-        raise ConfigError(
-            f"`train.accelerator: {accelerator}` was asked, and torch finds none here. Possible on "
-            f"this machine: {', '.join(known)}.",
-            code="no_accelerator",
-        )
 
 
 def fit_fold(
@@ -159,7 +143,7 @@ def fit_fold(
     select: Literal["best", "last"] = "best",
     early_stopping_patience: AtLeastOne | None = None,
     accelerator: Accelerator = "auto",
-    strategy: Literal["ddp", "ddp_find_unused_parameters_true"] = "ddp",
+    strategy: Strategy = "ddp",
     deterministic: bool = False,
     tensorboard: bool = False,
     log_every: AtLeastOne = 20,
@@ -222,7 +206,7 @@ def fit_fold(
     freeze_parameters(model, freeze)
     batches = Loader(train_loader)
     if not history:
-        device = choose_device(_name_device(accelerator, place))
+        device = choose_device(name_device(accelerator, place))
         given = start_from_data(model, batches, seed=seed, device=device)
         if given and console is not None and place.rank == 0:
             console.print(f"{title} started from {given:,} descriptors of training cases".strip())
@@ -267,9 +251,9 @@ def fit_fold(
             "gradient_clip_val": clip_gradient,
             "precision": "32-true" if precision == "32" else precision,
             "deterministic": "warn" if deterministic else None,
-            **_place_options(place, accelerator, strategy),
+            **place_options(place, accelerator, strategy),
         }
-        _train(module, keeper, trainer_options)
+        run_trainer(module, keeper, trainer_options)
     return _summarize(history, monitor, select, folder)
 
 
@@ -312,68 +296,6 @@ def _sharded(
         if place.world_size > 1:
             for loader in (train_loader, val_loader or ()):
                 shard_loader(loader, Place())
-
-
-def _place_options(place: Place, accelerator: str, strategy: str) -> dict[str, Any]:
-    """Returns the Trainer's arguments about processes; one device unless torchrun started us."""
-    if place.world_size == 1:
-        return {"accelerator": accelerator, "devices": 1, "plugins": [LightningEnvironment()]}
-    return {
-        "accelerator": accelerator,
-        "devices": place.local_world_size,
-        "num_nodes": place.machines,
-        "strategy": strategy,
-        "plugins": [TorchElasticEnvironment()],
-    }
-
-
-def _name_device(accelerator: str, place: Place) -> str:
-    """Returns the device of this process in the words of `choose_device`."""
-    if accelerator == "cpu" or place.local_world_size == 1:
-        return "auto" if accelerator == "gpu" else accelerator
-    # torchrun numbers the processes of a machine one after the other.
-    return f"cuda:{place.rank % place.local_world_size}" if torch.cuda.is_available() else "cpu"
-
-
-def _train(module: ClipClassifier, keeper: FoldKeeper, options: Mapping[str, Any]) -> None:
-    """Runs Lightning's loop; everything that it writes or prints by itself is switched off."""
-    with quiet_lightning(), _kept_interrupt_handler():
-        trainer = lightning.Trainer(
-            callbacks=[keeper],
-            default_root_dir=keeper.folder,
-            log_every_n_steps=keeper.log_every,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            **options,
-        )
-        last = keeper.folder / "last.ckpt" if keeper.history else None
-        try:
-            trainer.fit(module, keeper.train_loader, ckpt_path=last, weights_only=True)
-        except SystemExit:
-            # Lightning turns Ctrl+C into an exit of its own.
-            if not isinstance(keeper.exception, KeyboardInterrupt):
-                raise
-            raise TrainingInterrupted(
-                f"Interrupted after {len(keeper.history)} whole epochs. Nothing of them is lost: "
-                "go on with --resume.",
-                code="interrupted",
-            ) from None
-
-
-@contextlib.contextmanager
-def _kept_interrupt_handler() -> Iterator[None]:
-    """Gives Ctrl+C its meaning back; Lightning leaves it switched off after it was pressed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def _summarize(

@@ -115,7 +115,7 @@ def test_a_fold_that_there_is_not_is_told_before_any_work(project: Path, run_cli
 def test_an_interrupted_run_says_where_it_goes_on(
     project: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medvid.train.fit import TrainingInterrupted
+    from medvid.train.loop import TrainingInterrupted
 
     def interrupt(*_: object, **__: object) -> None:
         raise TrainingInterrupted("Interrupted.", code="interrupted")

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from medvid.contract import ConfigError, DataError
 from medvid.train.checkpoint import load_checkpoint, load_weights
-from medvid.train.fit import FitResult, TrainingInterrupted, fit_fold, validate_train_options
+from medvid.train.fit import FitResult, fit_fold, validate_train_options
 from medvid.train.history import EpochRow, find_best, has_stalled, judge_predictions
+from medvid.train.loop import TrainingInterrupted
 from medvid.train.predict import predict_loader
 from tests.train.tiny import Blobs, EpochBatches, FrameNet, TinyNet, build_loader, build_net
 
