@@ -22,7 +22,18 @@ from medvid.contract import ConfigError
 
 Config = dict[str, Any]
 
-SECTIONS = ("name", "seed", "overfit", "data", "transforms", "model", "init", "train", "evaluate")
+SECTIONS = (
+    "name",
+    "seed",
+    "overfit",
+    "data",
+    "transforms",
+    "model",
+    "init",
+    "pretrain",
+    "train",
+    "evaluate",
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -132,6 +143,7 @@ _SHAPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "model": (_is_spec, "a name, or a section with `name` and the model's options"),
     "init": (_is_section, _SECTION),
+    "pretrain": (_is_section, _SECTION),
     "train": (_is_section, _SECTION),
     "evaluate": (_is_section, _SECTION),
 }

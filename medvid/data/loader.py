@@ -128,7 +128,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         DataError: when the clips differ in C, H or W, or in the number of clips.
     """
     longest = max(sample["mask"].shape[-1] for sample in samples)
-    padded = [_pad_time(sample, longest) for sample in samples]
+    padded = [pad_time(sample, longest) for sample in samples]
     batch: dict[str, Any] = {}
     for key, first in padded[0].items():
         values = [sample[key] for sample in padded]
@@ -154,7 +154,8 @@ def _explain_shapes(key: str, samples: Sequence[dict[str, Any]]) -> DataError:
     )
 
 
-def _pad_time(sample: dict[str, Any], length: int) -> dict[str, Any]:
+def pad_time(sample: dict[str, Any], length: int) -> dict[str, Any]:
+    """Returns a sample of `length` frames: its edge is repeated, with `mask` False."""
     missing = length - sample["mask"].shape[-1]
     if missing == 0:
         return sample

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from medvid.build import validate_options
 from medvid.config import Config, check_shapes
+from medvid.contract import ConfigError
 from medvid.data.splits import make_folds
 from medvid.evaluate.measure import find_positive
 from medvid.evaluate.operating_point import check_rule
@@ -100,6 +101,12 @@ def open_job(config: Config) -> Job:
     """
     check_shapes(config, "The config")
     find_model_section(config)
+    if config.get("pretrain"):
+        raise ConfigError(
+            "A config with a section `pretrain` can only be trained: `medvid train CONFIG`. Take "
+            "the section out to look at a training with labels.",
+            code="pretraining",
+        )
     init = read_init(config)
     data = open_data(config)
     train_section = dict(config.get("train") or {})
@@ -120,7 +127,7 @@ def open_job(config: Config) -> Job:
         "name": config.get("name") or "run",
         "seed": seed,
         "overfit": overfit,
-        "data": _anchor(data.options),
+        "data": anchor_paths(data.options),
         "transforms": dict(data.transforms),
         "model": find_model_section(config),
         **({} if init is None else {"init": init.describe()}),
@@ -130,7 +137,7 @@ def open_job(config: Config) -> Job:
     return Job(resolved, data, train, evaluate, seed, overfit, init)
 
 
-def _anchor(options: Mapping[str, Any]) -> dict[str, Any]:
+def anchor_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the section `data` with paths that hold from any folder."""
     anchored = {**options, "manifest": str(Path(options["manifest"]).absolute())}
     if options["store"] is not None:

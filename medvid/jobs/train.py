@@ -20,8 +20,8 @@ from medvid.jobs.resume import check_unchanged, note_cases, recall_config
 from medvid.jobs.start import plan_starts
 from medvid.jobs.task import choose_cases
 from medvid.train.distributed import find_place, share_from_first
-from medvid.train.loop import TrainingInterrupted
 from medvid.train.freeze import freeze_parameters
+from medvid.train.loop import TrainingInterrupted
 from medvid.train.runfolder import (
     RunFolder,
     create_run_folder,
@@ -42,6 +42,8 @@ def train(
     console: Console | None = None,
 ) -> RunFolder:
     """Trains every fold and evaluates the out-of-fold predictions.
+
+    With a section `pretrain` the labels are not looked at; see `medvid.jobs.pretrain`.
 
     Args:
         config: of a new run.
@@ -65,17 +67,21 @@ def train(
         config = recall_config(run)
     if config is None:
         raise ValueError("train() needs a config, or a run to resume.")
+    if config.get("pretrain"):
+        from medvid.jobs.pretrain import pretrain  # it is built on this module
+
+        return pretrain(config, run=run, fold=fold, runs=runs, command=command, console=console)
     job = open_job(config)
     folds = None if run is None else read_folds(read_json(run.splits))
     # A fold that there is not is told before all scans are decoded.
-    _check_fold_number(fold, job.count_folds() if folds is None else len(folds))
+    check_fold_number(fold, job.count_folds() if folds is None else len(folds))
     with show_progress(console, "preparing scans") as progress:
         job = replace(job, data=job.data.prepare(progress))
     if run is not None and folds is not None:
         check_unchanged(run, job.data, folds)
     else:
         folds = _make_folds(job)
-        _check_fold_number(fold, len(folds))  # cases that were left out may have taken a fold along
+        check_fold_number(fold, len(folds))  # cases that were left out may have taken a fold along
     # A model that cannot be built, or trained in parts, is told before a run folder is made.
     spec, shape = find_model_section(job.config), job.data.clip_shape()
     freeze_parameters(
@@ -84,7 +90,7 @@ def train(
     wanted = {number: one for number, one in enumerate(folds) if fold in (None, number)}
     starts = plan_starts(job.init, wanted, job.data.records, run)
     if run is None:
-        run = _start_run(job, folds, runs, command)
+        run = start_run(job, folds, runs, command)
     say(console, f"Run folder: {run.path}")
     _train_folds(job, run, wanted, len(folds), starts, console)
     if len(run.list_finished_folds()) == len(folds):
@@ -99,13 +105,18 @@ def _make_folds(job: Job) -> list[Fold]:
     return [Fold(0, 0, train=cases, val=(), test=cases)]
 
 
-def _check_fold_number(fold: int | None, number: int) -> None:
+def check_fold_number(fold: int | None, number: int) -> None:
+    """Stops when `--fold` asks for one that there is not.
+
+    Raises:
+        ConfigError: when it does.
+    """
     if fold is not None and not 0 <= fold < number:
         there = f"the folds 0 to {number - 1}" if number > 1 else "fold 0 only"
         raise ConfigError(f"There is no fold {fold}; this run has {there}.", code="no_fold")
 
 
-def _start_run(job: Job, folds: Sequence[Fold], runs: Path, command: Sequence[str]) -> RunFolder:
+def start_run(job: Job, folds: Sequence[Fold], runs: Path, command: Sequence[str]) -> RunFolder:
     """Makes the run folder; with several processes the first one does, for all."""
     if find_place().rank > 0:
         return open_run_folder(share_from_first("run_folder", ""))

@@ -1,0 +1,120 @@
+"""From a 2D teacher to a pre-trained 3D student to a training that starts from it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from medvid.data.splits import read_folds
+from medvid.evaluate import read_predictions
+
+Cli = Callable[..., Any]
+
+STUDENT = """\
+extends: tiny.yaml
+name: student
+model: {name: t3d, width: 4, growth: 4, bottleneck: 2, blocks: [1, 1], stem: half}
+pretrain: {teacher: null, hidden: [16], compare: difference}
+train: {epochs: 1, optimizer: {name: adamw, lr: 5e-3}}
+"""
+
+
+def find_run(project: Path, name: str) -> Path:
+    (run,) = (project / "runs").glob(f"{name}-*")
+    return run
+
+
+@pytest.fixture
+def teacher(project: Path, run_cli: Cli) -> Path:
+    (project / "student.yaml").write_text(STUDENT, encoding="utf-8")
+    assert run_cli("train", "tiny.yaml", "name=teacher", "train.epochs=1").code == 0
+    return find_run(project, "teacher")
+
+
+def strip_labels(project: Path) -> None:
+    table = pd.read_csv(project / "manifest.csv").assign(label="")
+    table.to_csv(project / "bare.csv", index=False)
+
+
+def test_a_student_learns_and_a_training_starts_from_it(
+    project: Path, run_cli: Cli, teacher: Path
+) -> None:
+    answer = run_cli("train", "student.yaml", f"pretrain.teacher={teacher}", "train.epochs=20")
+    assert answer.code == 0, answer.err
+    assert "init.from=" in answer.out
+    run = find_run(project, "student")
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["metrics"]["accuracy"]["value"] > 0.6  # dark pairs are told from bright ones
+    table = read_predictions(run / "predictions_oof.csv")
+    assert len(table) == 48
+    assert set(table["label"]) == {"same", "other"}
+    folds = [read_folds(json.loads((r / "splits.json").read_text())) for r in (run, teacher)]
+    assert folds[0] == folds[1]
+    state = torch.load(run / "fold_0/best.ckpt", weights_only=True)["state_dict"]
+    assert not any(name.startswith(("student.", "teacher.")) for name in state)
+
+    spec = "model={name: t3d, width: 4, growth: 4, bottleneck: 2, blocks: [1, 1], stem: half}"
+    words = ["tiny.yaml", "name=fine", spec, "train.epochs=1", f"init.from={run}"]
+    answer = run_cli("train", *words)
+    assert answer.code == 0, answer.err
+    record = json.loads((find_run(project, "fine") / "fold_1/init.json").read_text())
+    assert record["origin"]["fold"] == 1
+    assert set(record["tensors"]["left"]) == {"classifier.weight", "classifier.bias"}
+    refused = run_cli("predict", run, "scans")
+    assert refused.code == 3
+    assert "pre-trained without labels" in refused.err
+
+
+def test_scans_without_labels_are_enough(project: Path, run_cli: Cli, teacher: Path) -> None:
+    strip_labels(project)
+    other = project / "weights.pt"
+    torch.save(torch.load(teacher / "fold_0/best.ckpt", weights_only=True)["state_dict"], other)
+    words = [
+        "student.yaml",
+        "data.manifest=bare.csv",
+        f"pretrain.teacher={other}",
+        "pretrain.teacher_model={name: slicewise, width: 4, depths: [1]}",
+    ]
+    answer = run_cli("train", *words)
+    assert answer.code == 0, answer.err
+    run = find_run(project, "student")
+    for fold in read_folds(json.loads((run / "splits.json").read_text())):
+        held = {f"p{int(case[1:]) % 18}" for case in fold.test}
+        assert not held & {f"p{int(case[1:]) % 18}" for case in fold.train + fold.val}
+
+
+def test_it_goes_on_fold_by_fold_and_ends_the_same(
+    project: Path, run_cli: Cli, teacher: Path
+) -> None:
+    words = ["student.yaml", f"pretrain.teacher={teacher}"]
+    assert run_cli("train", *words, "name=whole").code == 0
+    assert run_cli("train", *words, "name=parts", "--fold", "1").code == 0
+    parts = find_run(project, "parts")
+    # As if killed after matcher.ckpt and best.ckpt were written, before the predictions.
+    (parts / "fold_1/predictions_test.csv").unlink()
+    assert run_cli("train", "--resume", parts).code == 0
+    first, second = (
+        read_predictions(run / "predictions_oof.csv") for run in (find_run(project, "whole"), parts)
+    )
+    pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("pretrain.hidden=[4]", "needs a teacher"),
+        ("pretrain.teacher=nowhere", "does not exist"),
+        ("pretrain.teahcer=x", "needs a teacher"),
+    ],
+)
+def test_a_pretraining_that_cannot_be_meant_is_a_sentence(
+    project: Path, run_cli: Cli, word: str, said: str
+) -> None:
+    (project / "student.yaml").write_text(STUDENT, encoding="utf-8")
+    answer = run_cli("train", "student.yaml", word)
+    assert answer.code == 2
+    assert said in answer.err
