@@ -25,7 +25,7 @@ from medvid.jobs.train import train
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "tutorials" / "inflation.md"
 SHARES = (0.25, 0.5, 1.0)
-EPOCHS = 15
+EPOCHS = 10
 RATE = 2e-3
 BEGIN, END = "<!-- nodules -->", "<!-- end of nodules -->"
 

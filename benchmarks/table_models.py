@@ -103,14 +103,14 @@ TASKS = {
         config="data/lidc_patches",
         frames=5,
         side=32,
-        epochs=20,
+        epochs=10,
         rate=5e-3,
         seeds=(0,),
         note=(
             "574 patches of 5 x 32 x 32 from 260 patients, see "
             "[the tutorial](tutorials/nodules.md); five folds grouped by patient, every patch "
-            "predicted once by a network that never saw its patient. One seed, and half the epochs "
-            "of the tutorial: a table of networks, not of what each can reach."
+            "predicted once by a network that never saw its patient. One seed, and a "
+            "sixth of the tutorial's epochs: a table of networks, not of what each can reach."
         ),
     ),
 }
