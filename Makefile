@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: setup demo test test-fast lint types bench clean
+.PHONY: setup demo test test-slow lint types bench clean
 
 setup: $(READY)
 
@@ -18,10 +18,10 @@ demo: $(READY)
 	$(BIN)/medvid demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
-
-test-fast: $(READY)
 	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
