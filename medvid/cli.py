@@ -290,7 +290,7 @@ def phantom(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")] = Path("demo"),
-    cases: Annotated[int, typer.Option(min=40, help="Made-up scans.")] = 160,
+    cases: Annotated[int, typer.Option(min=40, help="Made-up scans.")] = 320,
 ) -> None:
     """Made-up DICOM scans -> scan -> check -> train two networks -> compare -> report."""
     from medvid.jobs.demo import run_demo

@@ -23,7 +23,7 @@ CONFIGS = ("run/phantom_c3d", "run/phantom_slicewise")
 """The one that sees neighbours comes first: differences are its AUC minus the other's."""
 
 
-def run_demo(out: Path, *, cases: int = 160, console: Console | None = None) -> Comparison:
+def run_demo(out: Path, *, cases: int = 320, console: Console | None = None) -> Comparison:
     """Writes made-up DICOM scans, trains two networks on them, and compares them.
 
     Args:
