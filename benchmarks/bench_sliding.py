@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medvid.config import read_config
 from medvid.models import build_model
-from medvid.train.sliding import shares_frames, slide_windows
+from medvid.train.sliding import slide_windows
 
 SCAN = (1, 1, 120, 64, 64)
 FRAMES = 16
@@ -45,7 +45,7 @@ def measure(name: str, scan: Tensor) -> list[str]:
     model = build_model(
         read_config(name)["model"], in_channels=1, num_classes=2, clip_size=(FRAMES, 64, 64)
     ).eval()
-    if not shares_frames(model):
+    if not hasattr(model, "encode_frames"):
         raise ValueError(f"{name} mixes slices from the start.")
     ways: dict[str, Callable[[], Tensor]] = {
         "each": lambda: score_each(model, scan),

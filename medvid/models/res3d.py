@@ -276,7 +276,7 @@ class Block(nn.Module):
         inner = functional.relu(self.norm1(self.conv1(maps, mask), behind), inplace=True)
         inner = self.norm2(self.conv2(inner, behind), behind)
         short = self.shortcut_norm(self.shortcut(maps), behind) if self.project else maps
-        return functional.relu(inner + short, inplace=True), behind
+        return functional.relu(inner.add_(short), inplace=True), behind
 
 
 def count_middle(kernel: Size, before: int, after: int) -> int:
