@@ -1,6 +1,7 @@
 """Batches of samples, in an order that depends on (seed, epoch) alone."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -188,6 +189,10 @@ def _time_axis(key: str, value: Any) -> int | None:
     return value.ndim - 3  # (..., T, H, W)
 
 
+WITH_VIEWS = 5
+"""Axes of an item's clips when it has several: (N, C, T, H, W)."""
+
+
 def build_loader(
     dataset: ClipDataset,
     *,
@@ -199,17 +204,19 @@ def build_loader(
 
     Args:
         dataset: clips.
-        batch_size: items of a batch. In testing with the sampler `sliding` every case has its own
+        batch_size: items of a batch. In testing it counts clips, so that ten crops of five clips
+            need no fifty times the memory; with the sampler `sliding` every case has its own
             number of clips and so its own batch.
         workers: loading processes; `auto` is none on Windows and on small machines, where a memory
             map is read faster than a process is started.
         balanced: draw every class equally often.
     """
     weights = balance_weights(dataset) if balanced else None
-    alone = isinstance(dataset.sampler, Sliding) and not dataset.training
+    if not dataset.training:
+        batch_size = max(1, batch_size // _count_views(dataset))
     batches = EpochBatchSampler(
         len(dataset),
-        1 if alone else batch_size,
+        batch_size,
         seed=dataset.seed,
         shuffle=dataset.training,
         weights=weights,
@@ -223,6 +230,14 @@ def build_loader(
         pin_memory=torch.cuda.is_available(),
         persistent_workers=number > 0,
     )
+
+
+def _count_views(dataset: ClipDataset) -> int:
+    """Returns the clips and crops of an item; more than any batch where items differ."""
+    if isinstance(dataset.sampler, Sliding):
+        return sys.maxsize
+    clip = dataset[0]["clip"] if len(dataset) else torch.empty(0)
+    return len(clip) if clip.ndim == WITH_VIEWS else 1
 
 
 def choose_workers() -> int:

@@ -62,7 +62,7 @@ def make_folds(
     Args:
         records: labelled items.
         space: their classes; folds are stratified by them.
-        seed: of the shuffle; repeat r uses `seed + r`.
+        seed: of the shuffle; a repetition's own is `mix_seed`.
         method: `grouped` is stratified, patient-grouped k-fold; `columns` takes the manifest's
             `split` (train/val/test) or `fold` column; `auto` takes the columns where they are
             filled and else `grouped`. Without test rows the val rows are the test.
@@ -220,7 +220,22 @@ def _put_aside(
     parts = max(MIN_VALIDATION_FOLDS, round(1 / min(wanted, 1 / 2)))
     parts = min(parts, number, max(Counter(strata[rest]).values()))
     _, aside = next(_split_parts(parts, strata[rest], patients[rest], seed))
-    return rest[aside]
+    return rest[_add_missing(aside, strata[rest], patients[rest], seed)]
+
+
+def _add_missing(
+    aside: np.ndarray, strata: np.ndarray, patients: np.ndarray, seed: int
+) -> np.ndarray:
+    """Returns the rows put aside, with a patient of every stratum that none of them shows.
+
+    No best epoch and no operating point can be chosen on one class alone.
+    """
+    rng = np.random.default_rng(seed)
+    for name in np.unique(strata):
+        members = np.unique(patients[strata == name])
+        if name not in strata[aside] and name != UNKNOWN_STRATUM and len(members) > 1:
+            aside = np.union1d(aside, np.flatnonzero(patients == rng.choice(members)))
+    return aside
 
 
 def _keep_share(

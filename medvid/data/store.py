@@ -29,6 +29,10 @@ from numpy.typing import NDArray
 from medvid.contract import ConfigError, DataError, MedvidError, Record, Stack
 from medvid.data.resample import resample_stack
 from medvid.io import open_stack
+from medvid.io.sidecars import is_sidecar, list_files
+
+OWN_FOLDERS = frozenset({"medvid_store", "runs"})
+"""Folders that medvid itself makes where it is called, perhaps beside the slices."""
 
 READER_VERSION = 2
 """Raise it when the reader gives other voxels for the same file; all entries are then rebuilt."""
@@ -198,12 +202,28 @@ def fingerprint(path: Path) -> str:
             code="missing_file",
             files=[path],
         )
-    listed = sorted(path.rglob("*")) if path.is_dir() else _files_of(path)
+    listed = _list_scans(path) if path.is_dir() else _files_of(path)
     digest = hashlib.sha256(str(path.resolve()).encode())
     for file in listed:
-        state = file.stat()
-        digest.update(f"{file.name}|{state.st_size}|{state.st_mtime_ns}\n".encode())
+        try:
+            state = file.stat()
+            told = f"{file.name}|{state.st_size}|{state.st_mtime_ns}\n"
+        except OSError:  # a link to nowhere; the reader says what it thinks of it
+            told = f"{file.name}|gone\n"
+        digest.update(told.encode())
     return digest.hexdigest()[:32]
+
+
+def _list_scans(folder: Path) -> list[Path]:
+    """Returns the files of a folder that may be scans.
+
+    What medvid or a user writes beside the slices does not make another scan of them.
+    """
+    return [
+        file
+        for file in list_files(folder)
+        if not is_sidecar(file) and not OWN_FOLDERS & set(file.relative_to(folder).parts)
+    ]
 
 
 def _files_of(path: Path) -> list[Path]:

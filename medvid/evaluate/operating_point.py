@@ -113,7 +113,7 @@ def cross_fit_thresholds(outcomes: Outcomes, positive: int, rule: Rule) -> dict[
     """
     return {
         fold: choose_threshold(labels, scores, rule)
-        for fold, labels, scores in _split_by_fold(outcomes, positive)
+        for fold, labels, scores in split_by_fold(outcomes, positive)
     }
 
 
@@ -121,17 +121,21 @@ def explain_cross_fit(outcomes: Outcomes, positive: int, rule: Rule) -> list[str
     """Says which folds' thresholds of `cross_fit_thresholds` are not what the rule asks for."""
     said = {
         fold: explain_fallback(labels, rule)
-        for fold, labels, _ in _split_by_fold(outcomes, positive)
+        for fold, labels, _ in split_by_fold(outcomes, positive)
     }
     return [f"The operating point of fold {fold} is {why}." for fold, why in said.items() if why]
 
 
-def _split_by_fold(
+def split_by_fold(
     outcomes: Outcomes, positive: int
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
-    """Yields every fold with the labels and scores of the other folds."""
+    """Yields every fold with the labels and scores of the other folds' other patients.
+
+    In a repeated cross-validation the folds of another repetition hold the fold's own patients.
+    """
     known = outcomes.known()
     for fold in np.unique(outcomes.folds):
-        others = known.select(known.folds != fold)
+        own = np.unique(known.patients[known.folds == fold])
+        others = known.select((known.folds != fold) & ~np.isin(known.patients, own))
         labels = (others.labels == positive).astype(np.int64)
         yield int(fold), labels, others.probabilities[:, positive]

@@ -4,7 +4,6 @@ Whatever cannot be placed for certain is refused with a reason code and the file
 missing slices must never become a plausible volume.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,34 +18,8 @@ from medvid.io.dicom_pixels import choose_dtype, describe_pixels, read_slices
 from medvid.io.dicom_regularity import name_files
 from medvid.io.dicom_series import Refusal, Series
 from medvid.io.geometry import PlaneOrAuto
+from medvid.io.sidecars import is_sidecar, list_files
 from medvid.io.wording import agree, count
-
-SIDECARS = frozenset(
-    f".{ending}"
-    for ending in (
-        *("csv", "tsv", "json", "txt", "md", "rst", "yaml", "yml", "toml", "log", "ini", "cfg"),
-        *("py", "ipynb", "sh", "bat", "js", "css", "xml", "html", "htm"),
-        *("pdf", "doc", "docx", "xls", "xlsx", "bval", "bvec", "sha256", "md5", "lock"),
-        *("ckpt", "pt", "zip", "db", "exe", "dll", "inf", "ico"),
-    )
-)
-"""Files that lie beside scans and are none, by their extension."""
-
-SIDECAR_NAMES = frozenset({"license", "readme", "dicomdir", "lockfile", "version", "thumbs.db"})
-
-
-def is_sidecar(path: Path) -> bool:
-    """Whether a file is clearly no scan: a table, a text, a DICOMDIR, a hidden file."""
-    name = path.name.lower()
-    return name in SIDECAR_NAMES or name.startswith(".") or path.suffix.lower() in SIDECARS
-
-
-def list_files(folder: Path) -> list[Path]:
-    """Returns every file below a folder, sorted; linked folders are not followed."""
-    found: list[Path] = []
-    for root, _, names in os.walk(folder):
-        found.extend(Path(root) / name for name in names)
-    return sorted(found)
 
 
 def read_headers(files: Sequence[Path]) -> tuple[list[SliceHeader], list[DataError]]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from medvid.contract import DataError, MedvidError
-from medvid.io.dicom import is_sidecar
 from medvid.io.dicom_groups import part_by_series
 from medvid.io.dicom_headers import SliceHeader, read_header
 from medvid.io.frames import is_frame_folder
@@ -21,6 +20,7 @@ from medvid.io.scan_rows import (
     explain_unexpected,
     refuse,
 )
+from medvid.io.sidecars import is_sidecar
 from medvid.io.video import is_video
 from medvid.io.wording import agree, count
 

@@ -235,6 +235,8 @@ def predict_records(
     notes = _explain_models(len(models), len(read_json(run.splits)))
     for note in notes:
         say(console, note)
+    # A run of an earlier version does not say.
+    average = (read_config(run.config).get("evaluate") or {}).get("average", "probability")
     tables, metas = [], []
     refused: tuple[tuple[Record, MedvidError], ...] = ()
     data: TaskData | None = None
@@ -250,6 +252,7 @@ def predict_records(
             data.loader(cases, training=False, seed=0),
             classes=data.space.classes,
             multilabel=data.space.multilabel,
+            average=average,
             dense=data.task == "slice" and hasattr(network, "frame_logits"),
         )
         tables.append(table)

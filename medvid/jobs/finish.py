@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from medvid.evaluate import (
@@ -17,7 +16,7 @@ from medvid.evaluate import (
     write_predictions,
 )
 from medvid.evaluate.measure import find_positive
-from medvid.evaluate.operating_point import DEFAULT_THRESHOLD, Rule
+from medvid.evaluate.operating_point import DEFAULT_THRESHOLD, Rule, split_by_fold
 from medvid.report.html import write_report
 from medvid.train.checkpoint import load_checkpoint, update_checkpoint_meta
 from medvid.train.distributed import find_place
@@ -103,11 +102,9 @@ def read_thresholds(
 
 def _explain_cross_fit(outcomes: Outcomes, column: int, rule: Rule) -> dict[int, str]:
     """Says of some folds why the other folds could not give what the rule asks for."""
-    known = outcomes.known()
-    said = {}
-    for fold in np.unique(outcomes.folds).tolist():
-        others = known.labels[known.folds != fold]
-        said[fold] = explain_fallback((others == column).astype(np.int64), rule)
+    said = {
+        fold: explain_fallback(labels, rule) for fold, labels, _ in split_by_fold(outcomes, column)
+    }
     return {fold: why for fold, why in said.items() if why}
 
 

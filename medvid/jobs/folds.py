@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 
 from medvid.data.labels import list_labels
-from medvid.data.splits import Fold
+from medvid.data.splits import Fold, mix_seed
 from medvid.evaluate import choose_threshold, explain_fallback, read_outcomes, write_predictions
 from medvid.evaluate.measure import find_positive
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD, Rule
@@ -50,7 +50,7 @@ def train_fold(
     folder = run.fold(number)
     if (folder / TEST_PREDICTIONS).exists():
         return
-    data, seed = job.data, job.seed + fold.repeat
+    data, seed = job.data, mix_seed(job.seed, fold.repeat)
     shape = data.clip_shape()
     network = build_network(find_model_section(job.config), data.space, shape, seed)
     title = f"fold {number + 1}/{total}"
@@ -112,7 +112,13 @@ def _predict_fold(job: Job, network: Any, folder: Path, number: int, fold: Fold,
 
     def predict(cases: Sequence[str]) -> pd.DataFrame:
         loader = job.data.loader(cases, training=False, seed=seed)
-        table = predict_loader(network, loader, classes=space.classes, multilabel=space.multilabel)
+        table = predict_loader(
+            network,
+            loader,
+            classes=space.classes,
+            multilabel=space.multilabel,
+            average=job.evaluate["average"],
+        )
         table.insert(2, "fold", number)
         table.insert(3, "seed", seed)
         return table

@@ -18,6 +18,7 @@ from medvid.jobs.network import find_model_section
 from medvid.jobs.start import Init, read_init
 from medvid.jobs.task import TaskData, open_data
 from medvid.train.fit import GIVEN, fit_fold, validate_train_options
+from medvid.train.predict import Average
 
 OVERFIT_EPOCHS = 100
 """Passes over a handful of cases: enough for any network that can learn at all."""
@@ -32,6 +33,7 @@ def evaluate_options(
     *,
     positive: str | None = None,
     operating_point: str | float | dict[str, float] = "youden",
+    average: Average = "probability",
     resamples: Resamples = 2000,
     level: Level = 0.95,
 ) -> dict[str, Any]:
@@ -41,6 +43,8 @@ def evaluate_options(
         positive: the positive class of two; the last one when None.
         operating_point: `youden`, `{sensitivity: 0.95}`, `{specificity: 0.9}` or a threshold;
             chosen on each fold's validation part, never on its test part.
+        average: how several clips and crops of a case are joined, see
+            `medvid.train.predict.predict_loader`: `probability`, `logit` or `sci`.
         resamples: of the bootstrap.
         level: of the intervals.
     """

@@ -4,6 +4,8 @@ A size that cannot work is a mistake of the config when it is known at construct
 (`ConfigError`), and of the data when it is met in a batch (`DataError`).
 """
 
+import torch
+from einops import rearrange
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
@@ -90,6 +92,21 @@ def check_clips(
             code="empty_clip",
         )
     return mask
+
+
+def bring_forward(
+    clips: Shaped[Tensor, "batch channels t h w"], mask: Bool[Tensor, "batch t"] | None
+) -> tuple[Shaped[Tensor, "batch channels t h w"], Bool[Tensor, "batch t"] | None]:
+    """Lays padding behind all other frames, whose order stays.
+
+    A window around a slice near the end of a scan has padding in front. A network that strides
+    along T would begin to count there, and answer otherwise than for the clip alone.
+    """
+    if mask is None or bool((mask[:, :-1] >= mask[:, 1:]).all()):
+        return clips, mask
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
+    index = rearrange(order, "b t -> b 1 t 1 1").expand(-1, clips.shape[1], -1, *clips.shape[3:])
+    return clips.gather(2, index), mask.gather(1, order)
 
 
 def _describe_small(size: Size, smallest: Size, model: str) -> str:

@@ -13,8 +13,8 @@ from torch.nn import functional
 NormName = Literal["none", "batch", "group", "instance"]
 
 GROUPS = 8
-"""Of group normalisation, fewer where the channels do not divide: 8 keeps two or more channels a
-group at the 16 channels of small nets, where the usual 32 groups would be instance norm."""
+"""Of group normalisation, fewer where a group would hold a single channel: that is instance norm,
+which is what the usual 32 groups make of the 16 channels of small nets."""
 
 Maps = Float[Tensor, "batch channels t h w"]
 
@@ -64,7 +64,7 @@ class NoNorm(nn.Module):
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "none": lambda channels: NoNorm(),
     "batch": FrameBatchNorm,
-    "group": lambda channels: FrameGroupNorm(math.gcd(GROUPS, channels), channels),
+    "group": lambda channels: FrameGroupNorm(math.gcd(GROUPS, max(1, channels // 2)), channels),
     "instance": lambda channels: FrameGroupNorm(channels, channels),
 }
 """Name -> channels -> a module called with (maps, mask)."""

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.anisotropy import Stage, plan_stages, shrink_size
-from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, NormName, pool_mask, zero_padding
 from medvid.layers.pooling import MeanPool
 
@@ -49,8 +49,8 @@ class C3D(nn.Module):
     [0,1], [2,3], [4,5], [6]. At the paper's size only pool5 has an odd axis.
 
     The mask is honoured: padding frames are zeroed after every layer, as if the clip ended there,
-    and no statistic and no average sees them. With `head: pool` and padding behind the clip the
-    answer is that of the clip alone; before it, the windows of the maxima start in the padding.
+    and no statistic and no average sees them. With `head: pool` the answer is that of the clip
+    alone.
 
     Differs from the paper: a clip of another size than `clip_size` is averaged to the grid that
     fc6 was built for. Everything that the options other than `width`, `dropout` change.
@@ -132,6 +132,7 @@ class C3D(nn.Module):
         mask = check_clips(
             clips, mask, in_channels=self.in_channels, smallest=SMALLEST, model="c3d"
         )
+        clips, mask = bring_forward(clips, mask)
         return self.head.describe(*self.trunk(clips, mask))
 
     def forward(self, clips: Clips, mask: Mask | None = None) -> Float[Tensor, "batch classes"]:
@@ -215,6 +216,7 @@ class C3DStudy(nn.Module):
         mask = check_clips(
             clips, mask, in_channels=self.in_channels, smallest=SMALLEST, model="c3d_study"
         )
+        clips, mask = bring_forward(clips, mask)
         return self.head.describe(*self.trunk(clips, mask))
 
     def forward(self, clips: Clips, mask: Mask | None = None) -> Float[Tensor, "batch classes"]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvid.layers.anisotropy import Stage, plan_stages
-from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, pool_mask, zero_padding
 from medvid.layers.pooling import MeanPool
 
@@ -147,6 +147,7 @@ class DenseNet3D(nn.Module):
         mask = check_clips(
             clips, mask, in_channels=self.in_channels, smallest=self.smallest, model="densenet3d"
         )
+        clips, mask = bring_forward(clips, mask)
         return self.trunk.describe(clips, mask)
 
     def forward(self, clips: Clips, mask: Mask | None = None) -> Float[Tensor, "batch classes"]:

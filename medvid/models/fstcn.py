@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvid.contract import ConfigError
-from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import GROUPS, zero_padding
 
 SHARED: tuple[tuple[int, int], ...] = ((96, 7), (256, 5), (512, 3), (512, 3))
@@ -55,7 +55,8 @@ class FSTCN(nn.Module):
     Differs from the paper: trained whole and at once, without ImageNet and the stage that trains
     the spatial path as a classifier. Weights start by He's rule, those of the last layer gaussian
     .01, P orthogonal. Clips of more rows and columns than `clip_size` are averaged to its grid of
-    positions. Scores of crops and clips are fused by `medvid.evaluate.fusion`. Everything that
+    positions. With `evaluate.average: sci` the scores of all crops and clips are weighted by their
+    concentration at once; the paper takes the maximum over clips. Everything that
     options other than `width`, `dropout` and `clip_size` change.
 
     Args:
@@ -165,6 +166,8 @@ class FSTCN(nn.Module):
             model="fstcn",
             exact_frames=self.exact_frames,
         )
+        if self.exact_frames is None:
+            clips, mask = bring_forward(clips, mask)
         clips = zero_padding(clips, mask)
         frame = self.choose_frame(clips, mask)
         changes = self.subtract_frames(clips)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.anisotropy import Stage, plan_stages
-from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, pool_mask, zero_padding
 from medvid.layers.same_padding import pad_same, pool_same
 
@@ -174,6 +174,7 @@ class I3D(nn.Module):
         mask = check_clips(
             clips, mask, in_channels=self.in_channels, smallest=self.smallest, model="i3d"
         )
+        clips, mask = bring_forward(clips, mask)
         maps, mask = self.trunk(clips, mask)
         frames = rearrange(maps.mean(dim=(3, 4)), "b c t -> b t c")
         shares = weigh_frames(frames, mask, window=1 if self.planar else 2)

@@ -158,7 +158,7 @@ class Ji3DCNN(nn.Module):
             exact_frames=self.exact_frames,
         )  # fmt: skip
         hard = hardwire(zero_padding(clips, mask), mask, self.motion)
-        pairs = None if mask is None else mask[:, 1:] | mask[:, :-1]
+        pairs = None if mask is None else mask[:, 1:] & mask[:, :-1]
         seen = []
         for name, lane in self.lanes.items():
             channel, _, number = name.rpartition("_")

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.anisotropy import plan_stages
-from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, zero_padding
 from medvid.layers.pooling import MeanPool
 
@@ -435,6 +435,7 @@ class SlowFusion(nn.Module):
         mask = check_clips(
             clips, mask, in_channels=self.in_channels, smallest=self.smallest, model="slow_fusion"
         )
+        clips, mask = bring_forward(clips, mask)
         return self.head.describe(self.pool(*self.streams(clips, mask)))
 
     def forward(self, clips: Clips, mask: Mask | None = None) -> Logits:

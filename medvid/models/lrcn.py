@@ -62,7 +62,7 @@ class LRCN(nn.Module):
         space: what fc6 sees of the last map: `keep` (the paper), `average` or `max`.
         fc6: units of the fully connected layer below the LSTM.
         lstm: False is the paper's single-frame network, fc7 in the place of the LSTM, with which
-            its training begins.
+            its training begins; `width` and `bidirectional` then mean nothing.
         lstm_dropout: behind the LSTM, or behind fc7.
         bidirectional: a second set of cells reads the frames from the last to the first.
         average: what is averaged over frames: `softmax` probabilities (the paper) or `logits`.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvid.layers.anisotropy import Stage, plan_stages
-from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, NormName, pool_mask, zero_padding
 from medvid.layers.pooling import MeanPool
 
@@ -58,8 +58,8 @@ class LTC(nn.Module):
         dropout: after fc6 and fc7, or on the pooled features. The released default, .9, belongs to
             flow; the colour nets have .5.
         clip_size: (T, H, W) that the network is built for; None is 100 x 71 x 71.
-        pool5: False leaves the last maximum out: 28 x 28 pixels are 3 x 3 behind pool4 and would
-            be 1 x 1, but smaller ones, or 8 to 15 frames, would be nothing.
+        pool5: False leaves the last maximum out: 28 x 28 pixels are 1 x 1 behind pool4, and nothing
+            behind pool5; so are 8 to 15 frames.
         norm: behind every convolution, whose bias then falls away: `none` (the paper), `batch`,
             `group` or `instance`.
         head: `paper` (fc6, fc7, fc8), or `pool`: the mean over T, H, W and one linear layer.
@@ -138,6 +138,8 @@ class LTC(nn.Module):
             model="ltc",
             exact_frames=self.exact_frames,
         )
+        if self.exact_frames is None:
+            clips, mask = bring_forward(clips, mask)
         return self.head.describe(*self.trunk(clips, mask))
 
     def forward(self, clips: Clips, mask: Mask | None = None) -> Float[Tensor, "batch classes"]:

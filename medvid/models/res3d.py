@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.anisotropy import Stage, plan_stages
-from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, NormName, pool_mask, zero_padding
 from medvid.layers.pooling import MeanPool
 
@@ -149,6 +149,7 @@ class Res3D(nn.Module):
         mask = check_clips(
             clips, mask, in_channels=self.in_channels, smallest=self.smallest, model="res3d"
         )
+        clips, mask = bring_forward(clips, mask)
         maps, mask = self.trunk(clips, mask)
         return self.pool(rearrange(maps.mean(dim=(3, 4)), "b c t -> b t c"), mask)
 

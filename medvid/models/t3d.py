@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.ttl import Depths, Reading, TemporalTransition
 from medvid.models.densenet3d import (
     PAPER_CLIP,
@@ -137,6 +137,7 @@ class T3D(nn.Module):
         mask = check_clips(
             clips, mask, in_channels=self.in_channels, smallest=self.smallest, model="t3d"
         )
+        clips, mask = bring_forward(clips, mask)
         return self.trunk.describe(clips, mask)
 
     def forward(self, clips: Clips, mask: Mask | None = None) -> Float[Tensor, "batch classes"]:

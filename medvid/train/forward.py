@@ -3,7 +3,7 @@
 Training, validation and prediction all go through here, so that they cannot differ.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,6 +14,9 @@ from medvid.contract import ConfigError, DataError, VideoModel
 from medvid.train.sliding import score_shared, shares_frames
 
 Batch = Mapping[str, Any]
+
+ELEMENTS_AT_ONCE = 2**25
+"""Voxels of the clips that are scored in one pass: 128 MB, some fifty times that in a network."""
 
 PER_ITEM = ("spacing",)
 """Keys of the batch without a clips axis."""
@@ -79,8 +82,23 @@ def score_clips(model: nn.Module, batch: Batch, *, dense: bool) -> Tensor:
             return shared
     inputs, mask, clips = gather_inputs(model, batch)
     score = _find_frame_scorer(model) if dense else model
-    logits: Tensor = score(*inputs, mask=mask)
+    at_once = len(inputs[0]) if model.training else _fit_clips(inputs)
+    logits = torch.cat(
+        [
+            score(*parts[:-1], mask=parts[-1])
+            for parts in zip(
+                *(torch.split(given, at_once) for given in inputs),
+                [None] * len(inputs[0]) if mask is None else torch.split(mask, at_once),
+                strict=False,
+            )
+        ]
+    )
     return rearrange(logits, "(b n) ... -> b n ...", n=clips)
+
+
+def _fit_clips(inputs: Sequence[Tensor]) -> int:
+    """Returns how many clips are scored in one pass; bounds memory, not the result."""
+    return max(1, ELEMENTS_AT_ONCE // max(1, sum(given[0].numel() for given in inputs)))
 
 
 def _score_shared(model: nn.Module, batch: Batch) -> Tensor | None:

@@ -12,14 +12,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medvid.evaluate.fusion import fuse_crops
 from medvid.train.forward import Batch, is_dense, score_clips
 
-Average = Literal["probability", "logit"]
+Average = Literal["probability", "logit", "sci"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
+SMALLEST_CHANCE = float(np.finfo(np.float64).tiny)
+"""Below it a weighted mean of probabilities has no logarithm."""
+
 Key = tuple[str, int]
 """(case_id, frame); frame is -1 where a prediction belongs to the whole item."""
 
@@ -59,7 +64,9 @@ def predict_loader(
         multilabel: several findings an item (sigmoid) instead of one class (softmax).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: of the model's arithmetic; averaging is always in float64.
-        average: what is averaged over clips.
+        average: what is averaged over clips: `probability`; `logit`, the geometric mean of the
+            probabilities; `sci`, probabilities weighted by how concentrated each clip's are
+            (FSTCN's fusion of crops, over all clips and crops alike).
         dense: score every frame; None does so when the labels are per frame.
         progress: called with the number of batches done.
 
@@ -146,12 +153,25 @@ def average_logits(
         return logits[0]
     if average == "logit":
         return logits.mean(axis=0)
+    if average == "sci":
+        return _average_by_concentration(logits, multilabel)
     if multilabel:
         present = np.logaddexp.reduce(-np.logaddexp(0, -logits), axis=0)
         absent = np.logaddexp.reduce(-np.logaddexp(0, logits), axis=0)
         return present - absent
     log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     return np.logaddexp.reduce(log_p, axis=0) - np.log(clips)
+
+
+def _average_by_concentration(
+    logits: Float[np.ndarray, "clips classes"], multilabel: bool
+) -> Float[np.ndarray, " classes"]:
+    chances = to_probabilities(logits, multilabel)
+    if not multilabel:
+        return np.log(np.clip(fuse_crops(chances), SMALLEST_CHANCE, None))
+    pairs = np.stack([1 - chances, chances], axis=-1)  # every finding is a task of two classes
+    fused = np.clip(fuse_crops(rearrange(pairs, "k f two -> f k two")), SMALLEST_CHANCE, None)
+    return np.log(fused[:, 1]) - np.log(fused[:, 0])
 
 
 def to_probabilities(

@@ -69,6 +69,14 @@ def test_a_rare_class_leaves_the_validation_share_as_it_is(rare: int) -> None:
         assert any(case.startswith("r") for case in fold.train)
 
 
+def test_every_class_of_two_patients_is_in_the_validation_part() -> None:
+    records = [Record(f"c{k}", f"p{k}", "x", label="ab"[k < 4]) for k in range(40)]
+    by_id = {record.case_id: record for record in records}
+    for fold in make_folds(records, SPACE, seed=0, folds=2):
+        assert {by_id[case].label for case in fold.val} == {"a", "b"}
+        assert {by_id[case].label for case in fold.train} == {"a", "b"}
+
+
 def make_findings(sets: list[str]) -> list[Record]:
     return [
         Record(f"c{k}", f"p{k}", "x", label={name: int(name in found) for name in "xy"})

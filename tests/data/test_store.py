@@ -57,6 +57,19 @@ def test_the_second_opening_reads_no_source(
     assert Store(tmp_path / "store").open(record).num_frames == 2
 
 
+def test_what_lies_beside_the_slices_makes_no_other_scan_of_them(tmp_path: Path) -> None:
+    (tmp_path / "0001.dcm").write_bytes(b"x")
+    before = store_module.fingerprint(tmp_path)
+    (tmp_path / "manifest.csv").write_text("case_id\n")
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "figure.png").write_bytes(b"y")
+    (tmp_path / "medvid_store").mkdir()
+    (tmp_path / "medvid_store" / "a.raw").write_bytes(b"z")
+    assert store_module.fingerprint(tmp_path) == before
+    (tmp_path / "0002.dcm").symlink_to(tmp_path / "nowhere")
+    assert store_module.fingerprint(tmp_path) != before
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 

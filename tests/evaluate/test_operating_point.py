@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from medvid.evaluate import (
     explain_fallback,
     read_outcomes,
 )
+from medvid.evaluate.operating_point import split_by_fold
 from tests.evaluate.conftest import MakeTable
 
 laws = settings(max_examples=50, deadline=None)
@@ -100,3 +102,25 @@ def test_the_fold_whose_others_have_one_class_is_named(make_table: MakeTable) ->
     )
     assert found["notes"][0] == note
     assert explain_cross_fit(read_outcomes(table), 1, "youden") == []
+
+
+def test_no_case_takes_part_in_its_own_threshold_when_folds_are_repeated() -> None:
+    labels = np.array(["a", "b"] * 4)
+    table = pd.DataFrame(
+        {
+            "case_id": [f"c{k}" for k in range(8)] * 2,
+            "patient_id": [f"p{k}" for k in range(8)] * 2,
+            "fold": np.r_[np.repeat([0, 1], 4), np.tile([2, 3], 4)],
+            "seed": np.repeat([0, 1], 8),
+            "label": np.tile(labels, 2),
+            "prob_a": 0.4,
+            "prob_b": 0.6,
+            "logit_a": 0.0,
+            "logit_b": 0.0,
+        }
+    )
+    outcomes = read_outcomes(table)
+    for fold, others, _ in split_by_fold(outcomes, 1):
+        own = set(outcomes.patients[outcomes.folds == fold])
+        left = [p for p in outcomes.patients[outcomes.folds != fold] if p not in own]
+        assert len(others) == len(left)

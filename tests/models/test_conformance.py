@@ -496,6 +496,22 @@ def test_padding_behind_a_clip_leaves_the_answer_of_the_clip_alone(
 
 
 @every_model
+def test_padding_before_a_clip_leaves_the_answer_of_the_clip_alone(
+    name: str, options: dict[str, Any]
+) -> None:
+    model = build(name, options).eval()
+    if not cast("Any", model).honours_mask:
+        pytest.skip("says that it does not honour the mask")
+    if exact_frames(model) is not None:
+        pytest.skip("takes no shorter clip")
+    clips = make_clips()
+    mask = torch.arange(SIZE[0]).expand(2, -1) >= 3
+    torch.testing.assert_close(
+        model(clips, mask=mask), model(clips[:, :, 3:]), atol=1e-5, rtol=1e-4
+    )
+
+
+@every_model
 def test_the_state_is_saved_and_loaded(name: str, options: dict[str, Any]) -> None:
     model = build(name, options)
     model(make_clips(4))  # moves running statistics, which are state too
