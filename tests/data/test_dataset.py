@@ -64,7 +64,8 @@ def test_a_sample_says_what_it_shows(tmp_path: Path, make_records: MakeRecords) 
 
 def test_several_clips_add_a_leading_axis(tmp_path: Path, make_records: MakeRecords) -> None:
     dataset = make_dataset(make_records(), tmp_path, Dense(4, test_clips=3))
-    batch = next(iter(build_loader(dataset, batch_size=2, workers=0)))
+    batch = next(iter(build_loader(dataset, batch_size=7, workers=0)))
+    # A batch counts clips in testing: seven are two items of three.
     assert batch["clip"].shape == (2, 3, 1, 4, 6, 6)
     assert batch["mask"].shape == batch["window"].shape == (2, 3, 4)
     assert batch["label"].shape == (2,)

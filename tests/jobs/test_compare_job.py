@@ -1,0 +1,66 @@
+"""Two runs are compared on one positive class and on the same cases, in numbers and figure."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medvid.evaluate import roc_band
+from medvid.jobs import compare as module
+from medvid.jobs.compare import compare
+
+Cli = Callable[..., Any]
+
+
+def copy_run(finished: Path) -> Path:
+    return Path(shutil.copytree(finished / "run", finished / "other"))
+
+
+def say_positive(run: Path, name: str) -> None:
+    path = run / "config.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert "positive: bright" in text
+    path.write_text(text.replace("positive: bright", f"positive: {name}"), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["dark", "null"])  # dark is the last class, which null stands for
+def test_runs_of_different_positive_classes_are_refused(
+    finished: Path, run_cli: Cli, name: str
+) -> None:
+    say_positive(copy_run(finished), name)
+    answer = run_cli("compare", "run", "other")
+    assert answer.code == 2, answer.err
+    assert "`bright`" in answer.err
+    assert "`dark`" in answer.err
+    assert "evaluate.positive" in answer.err
+
+
+def test_the_last_class_is_positive_whether_said_or_not(finished: Path) -> None:
+    say_positive(copy_run(finished), "dark")
+    say_positive(finished / "run", "null")
+    made = compare(finished / "run", finished / "other", resamples=50)
+    assert made.result["metrics"]["auc"]["difference"] == 0
+
+
+def test_the_curves_are_of_the_common_cases(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copy_run(finished) / "predictions_oof.csv"
+    table = pd.read_csv(path)
+    kept = table.iloc[5:]
+    kept.to_csv(path, index=False)
+    drawn: list[list[str]] = []
+
+    def look(outcomes: Any, *words: Any, **options: Any) -> Any:
+        drawn.append(np.unique(outcomes.keys).tolist())
+        return roc_band(outcomes, *words, **options)
+
+    monkeypatch.setattr(module, "roc_band", look)
+    made = compare(finished / "run", finished / "other", common_only=True, resamples=50)
+    assert made.result["n_left_out"] == 5
+    assert [len(keys) for keys in drawn] == [len(kept)] * 2
+    assert drawn[0] == drawn[1]
