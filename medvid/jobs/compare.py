@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medvid.config import read_config
+from medvid.contract import ConfigError
 from medvid.evaluate import compare_predictions, read_outcomes, read_predictions, roc_band
 from medvid.evaluate.measure import find_positive
 from medvid.jobs.outputs import claim_folder
@@ -47,13 +49,14 @@ def compare(
         resamples: of the bootstrap.
 
     Raises:
+        ConfigError: when the runs call different classes positive.
         DataError: when a run is not finished, or the cases, labels or classes differ.
     """
     first, second = open_run_folder(run_a), open_run_folder(run_b)
     folder = out or first.path / f"compared_with_{second.path.name}"
     claim_folder(folder)
     tables = [read_predictions(run.predictions_oof) for run in (first, second)]
-    positive = read_config(first.config)["evaluate"]["positive"]
+    positive = _read_positive(first, second, tables)
     result = compare_predictions(
         tables[0],
         tables[1],
@@ -77,6 +80,24 @@ def name_run(run: RunFolder) -> str:
     return str(read_config(run.config)["name"])
 
 
+def _read_positive(first: RunFolder, second: RunFolder, tables: list[pd.DataFrame]) -> str | None:
+    """Returns the positive class of both; each threshold is of its own run's positive class."""
+    said = [read_config(run.config)["evaluate"]["positive"] for run in (first, second)]
+    outcomes = [read_outcomes(table) for table in tables]
+    classes = outcomes[0].classes
+    if outcomes[0].multilabel or len(classes) > 2 or classes != outcomes[1].classes:
+        return None if said[0] is None else str(said[0])
+    meant = [classes[find_positive(classes, name)] for name in said]
+    if meant[0] != meant[1]:
+        raise ConfigError(
+            f"The positive class of {first.path} is `{meant[0]}`, that of {second.path} is "
+            f"`{meant[1]}`; sensitivities and thresholds of different classes cannot be compared. "
+            "Train both with the same `evaluate.positive`.",
+            code="different_positive",
+        )
+    return meant[0]
+
+
 def _read_thresholds(run: RunFolder) -> Any:
     threshold = read_json(run.metrics).get("operating_point", {}).get("threshold", 0.5)
     if isinstance(threshold, Mapping):
@@ -91,9 +112,12 @@ def _plot(
     positive: str | None,
     resamples: int,
 ) -> Path:
+    outcomes = [read_outcomes(table).known() for table in tables]
+    # With `common_only` the numbers are of the cases that both have, and so are the curves.
+    common = np.intersect1d(outcomes[0].keys, outcomes[1].keys)
     curves = []
-    for name, table in zip(names, tables, strict=True):
-        outcomes = read_outcomes(table)
-        column = find_positive(outcomes.classes, positive)
-        curves.append((name, roc_band(outcomes, column, resamples=resamples)))
+    for name, own in zip(names, outcomes, strict=True):
+        both = own.select(np.isin(own.keys, common))
+        column = find_positive(both.classes, positive)
+        curves.append((name, roc_band(both, column, resamples=resamples)))
     return plot_roc_comparison(folder / "roc", curves)
