@@ -274,11 +274,14 @@ class Interrupting(Blobs):
 
 def test_an_interruption_is_told_and_can_be_resumed(folder: Path) -> None:
     batches = DataLoader(Interrupting(8), batch_sampler=EpochBatches(8, 4, shuffle=True))
-    handler = signal.getsignal(signal.SIGINT)
+    # A shell starts what runs in its background deaf to Ctrl+C; here somebody is at the keyboard.
+    handler = signal.default_int_handler
+    before = signal.signal(signal.SIGINT, handler)
     with pytest.raises(TrainingInterrupted, match=r"after 1 whole epochs.*--resume") as caught:
         _fit(folder, train_loader=batches)
     assert caught.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) is handler
+    signal.signal(signal.SIGINT, before)
     assert len(load_checkpoint(folder / "last.ckpt")["history"]) == 1
     assert _fit(folder, train_loader=build_loader(8, shuffle=True), resume=True).epochs == 3
 
