@@ -18,6 +18,7 @@ from medvid.evaluate import evaluate_predictions, write_predictions
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.io.scan import ScanRow, scan_tree
 from medvid.jobs.ensemble import OperatingPoint, average_tables, find_operating_point
+from medvid.jobs.lineage import find_known
 from medvid.jobs.messages import say, show_progress
 from medvid.jobs.network import data_of, load_network, space_of
 from medvid.jobs.outputs import claim_folder
@@ -80,6 +81,9 @@ def apply_locked(
     table = manifest or run.manifest
     first = load_checkpoint(_list_models(run)[0])["medvid"]
     records = _read_labelled(table, space_of(first), run)
+    known = _explain_known(run, records)
+    for note in known:
+        say(console, note)
     predicted = predict_records(run, records, store=store, console=console)
     folder = make_new_folder(run.path, f"test_{table.stem}")
     (folder / "manifest.txt").write_text(f"{table.absolute()}\n", encoding="utf-8")
@@ -94,10 +98,27 @@ def apply_locked(
         threshold_method=f"fixed at {DEFAULT_THRESHOLD}" if point is None else point.method,
         resamples=evaluate["resamples"] if resamples is None else resamples,
         level=evaluate["level"],
-        notes=predicted.notes,
+        notes=(*known, *predicted.notes),
     )
     write_json(folder / "metrics.json", metrics)
     return folder
+
+
+def _explain_known(run: RunFolder, records: Sequence[Record]) -> list[str]:
+    """Says how many of the patients the run knows already: on them nothing new is measured."""
+    present = [record for record in records if Path(record.path).exists()]
+    patients = {record.patient_id for record in present}
+    try:
+        known = find_known(run, present)
+    except DataError as error:
+        return [f"Whether the run was trained on these patients is not known: {error.message}"]
+    if not known:
+        return []
+    return [
+        f"The run was trained, or chose its epochs, on {len(known)} of these {len(patients)} "
+        "patients (the same patient_id or file), so this is no test on new patients. Leave them "
+        "out of the table to get one."
+    ]
 
 
 def _read_labelled(table: Path, space: LabelSpace, run: RunFolder) -> tuple[Record, ...]:

@@ -204,6 +204,30 @@ def _gather(people: People, cases: Iterable[str]) -> frozenset[str]:
     return frozenset().union(*(people[case] for case in cases))
 
 
+def find_known(run: RunFolder, records: Sequence[Record]) -> frozenset[str]:
+    """Returns the patients of some records whom the finished folds of a run know.
+
+    To know is to have trained, or chosen an epoch, on the patient or on one of the patient's files.
+
+    Args:
+        run: any run folder.
+        records: whose files are there.
+
+    Returns:
+        patient_ids of the records.
+
+    Raises:
+        DataError: when the run does not say whom it was trained on.
+    """
+    theirs, folds = _read_people(run), read_folds(read_json(run.splits))
+    known = set[str]()
+    for number in run.list_finished_folds():
+        seen = _find_seen(run, number, folds[number], theirs)
+        known |= seen.trained | seen.chosen
+    people = name_people(records)
+    return frozenset(record.patient_id for record in records if people[record.case_id] & known)
+
+
 def _find_seen(run: RunFolder, number: int, fold: Fold, people: People) -> Seen:
     trained, chosen = _gather(people, fold.train), _gather(people, fold.val)
     before = run.fold(number) / RECORD

@@ -149,6 +149,33 @@ def test_a_scan_that_cannot_be_decoded_leaves_the_others(finished: Path, run_cli
     assert len(pd.read_csv("predictions.csv")) == 24
 
 
+def test_patients_whom_the_run_knows_are_told(trained: Path, finished: Path, run_cli: Cli) -> None:
+    rows = ["case_id,patient_id,path,label"]
+    for case in range(4):
+        shutil.copy(finished / f"scans/case {case}.npy", finished / f"scans/new {case}.npy")
+        label = ("dark", "bright")[case % 2]
+        rows.append(f"n{case},q{case},scans/new {case}.npy,{label}")
+    write_rows(finished / "strangers.csv", rows)
+    folder = apply_locked(finished / "run", manifest=finished / "strangers.csv", resamples=50)
+    assert not [note for note in read_metrics(folder)["notes"] if "trained" in note]
+    # one under the patient_id of the run, one under another with the run's own file
+    by_file = f"m1,stranger,{trained / 'scans/case 7.npy'},bright"
+    write_rows(finished / "mixed.csv", [*rows, "m0,p2,scans/case 2.npy,dark", by_file])
+    answer = run_cli("test", "run", "--manifest", "mixed.csv")
+    assert answer.code == 0, answer.err
+    said = "The run was trained, or chose its epochs, on 2 of these 6 patients"
+    assert said in " ".join(answer.out.split())
+    notes = read_metrics(finished / "run/test_mixed")["notes"]
+    assert [note for note in notes if note.startswith(said)]
+
+
+def test_a_run_that_no_longer_says_whom_it_knows_is_told(finished: Path) -> None:
+    (finished / "run/fingerprints.json").unlink()
+    folder = apply_locked(finished / "run", manifest=finished / "manifest.csv", resamples=50)
+    (note,) = [note for note in read_metrics(folder)["notes"] if "is not known" in note]
+    assert "fingerprints.json is missing" in note
+
+
 def test_two_tests_of_one_name_lie_in_two_folders(finished: Path) -> None:
     text = (finished / "manifest.csv").read_text(encoding="utf-8").replace(",scans", ",../scans")
     folders = []
