@@ -44,11 +44,9 @@ def main() -> None:
             print("medvid: interrupted.", file=sys.stderr)
         raise
     except OSError as error:
-        from medvid.jobs.outputs import PLACE, explain_place
+        from medvid.jobs.outputs import explain_system
 
-        if error.errno not in PLACE:
-            raise
-        print(f"medvid: {explain_place(error).message}", file=sys.stderr)
+        print(f"medvid: {explain_system(error).message}", file=sys.stderr)
         sys.exit(MedvidError.exit_code)
 
 

@@ -1,5 +1,6 @@
 """`medvid scan`, `medvid manifest`, `medvid phantom`: from files to tables."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -84,9 +85,11 @@ def write_scan(path: Path, rows: Sequence[ScanRow]) -> list[str]:
 def name_cases(rows: Sequence[ScanRow]) -> list[str]:
     """Returns a name for every row: the shortest end of its path that no other row has.
 
-    A series of several in one folder also has the beginning of its token, as long as need be.
+    The path is taken from the root on, for a folder scanned as `.` has a name too; links keep
+    theirs, and are not followed. A series of several in one folder also has the beginning of its
+    token, as long as need be.
     """
-    parts = [Path(row.path).parts for row in rows]
+    parts = [Path(os.path.abspath(row.path)).parts for row in rows]
     ends = Counter(part[-length:] for part in set(parts) for length in range(1, len(part) + 1))
     names = []
     for part in parts:

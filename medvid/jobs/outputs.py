@@ -65,3 +65,23 @@ def explain_place(error: OSError, place: Path | None = None) -> DataError:
         code="not_written",
         files=[where],
     )
+
+
+def explain_system(error: OSError) -> DataError:
+    """Returns the sentence for anything that the operating system refused."""
+    if error.errno in PLACE:
+        return explain_place(error)
+    what = f"{error.strerror or error or 'no reason given'} ({type(error).__name__})"
+    if error.filename is None:
+        return DataError(
+            f"The operating system refused something and names no file: {what}. Look whether disks "
+            "and network drives are connected and memory is left, and try again.",
+            code="system",
+        )
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return DataError(
+        f"{' or '.join(files)} cannot be used: {what}. Look whether it is still there and its "
+        "disk or network drive is connected, and try again.",
+        code="system",
+        files=files,
+    )

@@ -1,5 +1,6 @@
 """What is written, where, and that it is tried before the work."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -27,6 +28,39 @@ def test_two_series_of_one_folder_have_two_names() -> None:
     rows = [ScanRow("d/a", "dicom", series=token, verdict="ok") for token in ("abcd1", "abcd2")]
     assert name_cases(rows) == ["a-abcd1", "a-abcd2"]
     assert name_cases(rows[:1]) == ["a-abcd"]
+
+
+def test_series_in_the_current_folder_are_named_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "heads").mkdir()
+    monkeypatch.chdir(tmp_path / "heads")
+    rows = [ScanRow(".", "dicom", series=token, verdict="ok") for token in ("00ae1", "00bf2")]
+    assert name_cases(rows) == ["heads-00ae", "heads-00bf"]
+    assert name_cases([ScanRow("..", "dicom", series="00ae1")]) == [f"{tmp_path.name}-00ae"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file", "a.npy"), "a.npy cannot be used"),
+        (OSError(errno.EIO, "Input/output error", "a.npy"), "Input/output error (OSError)"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files (OSError)"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.npy"), "cannot be written to"),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence(
+    run_cli: Cli, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("medvid.jobs.listings.list_adapter_rows", fail)
+    answer = run_cli("adapters")
+    assert answer.code == 3
+    assert answer.err.startswith("medvid: ")
+    assert said in answer.err
+    assert "Traceback" not in answer.err
 
 
 def test_scans_of_one_name_are_trained_as_different_cases(project: Path, run_cli: Cli) -> None:
