@@ -1,18 +1,20 @@
 """`medvid check`: what would go wrong after an hour of training, before the first epoch."""
 
+import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from medvid.config import Config
-from medvid.contract import MedvidError, Record, Stack
+from medvid.contract import DataError, MedvidError, Record, Stack
 from medvid.data.labels import stratum
 from medvid.data.splits import Fold
 from medvid.io import open_stack
@@ -23,6 +25,7 @@ from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.start import find_head, plan_starts, start_network
 from medvid.jobs.task import TaskData, choose_cases
 from medvid.train.forward import compute_losses
+from medvid.train.freeze import freeze_parameters
 from medvid.train.losses import build_loss
 from medvid.train.predict import choose_device, move_batch
 
@@ -30,6 +33,9 @@ TIMED_STEPS = 3
 """Steps that are timed after a first one, which allocates memory and is slower."""
 
 GIGABYTE = 1e9
+
+CASES_SHOWN = 3
+"""Cases named in a message."""
 
 
 @dataclass
@@ -189,6 +195,9 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
         f"{type(network).__name__}, {parameters:,} parameters, clips "
         f"{shape.channels} x {' x '.join(map(str, shape.size))}",
     )
+    frozen = freeze_parameters(network, job.train.get("freeze", ()))
+    if frozen:
+        findings.add("frozen", f"{len(frozen)} of {len(list(network.parameters()))} weights")
     folds = [] if job.overfit else data.folds(job.seed)
     cases = folds[0].train if folds else choose_cases(data.records, data.space, job.overfit)
     if job.init is not None:
@@ -208,21 +217,8 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
         multilabel=data.space.multilabel,
         class_counts=counts,
     ).to(device)
-    seconds: list[float] = []
-    loss = torch.zeros(())
-    started = time.perf_counter()
-    for batch in loader:
-        losses = compute_losses(
-            network, move_batch(batch, device), criterion, multilabel=data.space.multilabel
-        )
-        loss = torch.stack(list(losses.values())).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        now = time.perf_counter()
-        seconds.append(now - started)
-        started = now
-        if len(seconds) > TIMED_STEPS:
-            break
-    findings.add("first step", f"loss {loss.item():.3f}, forward and backward on {device}")
+    loss, seconds = _time_steps(network, loader, criterion, device, data.space.multilabel)
+    findings.add("first step", f"loss {loss:.3f}, forward and backward on {device}")
     step = min(seconds[1:] or seconds)
     epochs = job.config["train"]["epochs"]
     total = step * len(loader) * epochs * max(1, len(folds))
@@ -232,6 +228,46 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
         f"epoch, {epochs} epochs, {max(1, len(folds))} folds (validation not counted)",
     )
     findings.add("memory", _describe_memory(device))
+
+
+def _time_steps(
+    network: nn.Module,
+    loader: Iterable[Any],
+    criterion: nn.Module,
+    device: torch.device,
+    multilabel: bool,
+) -> tuple[float, list[float]]:
+    """Returns the loss of the first batch, and what each of some batches took in seconds.
+
+    Raises:
+        DataError: when a loss is not finite; names cases of its batch.
+    """
+    losses: list[float] = []
+    seconds: list[float] = []
+    started = time.perf_counter()
+    for batch in loader:
+        parts = compute_losses(network, move_batch(batch, device), criterion, multilabel=multilabel)
+        loss = torch.stack(list(parts.values())).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.item())  # waits for the device, so the time is that of the whole step
+        if not math.isfinite(losses[-1]):
+            raise _refuse_loss(losses[-1], batch["case_id"])
+        now = time.perf_counter()
+        seconds.append(now - started)
+        started = now
+        if len(seconds) > TIMED_STEPS:
+            break
+    return losses[0], seconds
+
+
+def _refuse_loss(loss: float, cases: Sequence[str]) -> DataError:
+    shown = ", ".join(cases[:CASES_SHOWN]) + (", ..." if len(cases) > CASES_SHOWN else "")
+    return DataError(
+        f"The loss is {loss} before anything was learned, on the cases {shown}, so training would "
+        "not learn. Look for values in them that no scan has, and bring values near 0 and 1 with "
+        "a transform such as `window` or `scale`; a lower learning rate cannot mend this.",
+        code="loss_not_finite",
+    )
 
 
 def _describe_memory(device: torch.device) -> str:
