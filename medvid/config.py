@@ -1,9 +1,9 @@
 """Reads, extends, overrides and saves configs: plain YAML, no code, no interpolation.
 
-A config has the sections `data, transforms, model, init, train, evaluate` and the scalars `name`,
-`seed` and `overfit`. `extends: run/lidc_c3d5` names a parent: a config that ships with medvid, or
-a file beside this one. Mappings are merged key by key, except that a section whose `name` changes
-starts anew.
+A config has the sections `data, transforms, model, init, pretrain, train, evaluate, context` and
+the scalars `name`, `seed` and `overfit`. `extends: run/lidc_c3d5` names a parent: a config that
+ships with medvid, or a file beside this one. Mappings are merged key by key, except that a section
+whose `name` changes starts anew.
 """
 
 import copy
@@ -33,6 +33,7 @@ SECTIONS = (
     "pretrain",
     "train",
     "evaluate",
+    "context",
 )
 
 
@@ -146,6 +147,7 @@ _SHAPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "pretrain": (_is_section, _SECTION),
     "train": (_is_section, _SECTION),
     "evaluate": (_is_section, _SECTION),
+    "context": (_is_section, _SECTION),
 }
 """Of every section: what it must be, as a test and in words."""
 

@@ -19,7 +19,8 @@ from torch.utils.data import Dataset
 
 from medvid.contract import ConfigError, DataError, MedvidError, Record, Sampler, Stack, Windows
 from medvid.data.labels import UNKNOWN, LabelSpace, Task
-from medvid.data.sampling import Centered
+from medvid.data.place import show_place
+from medvid.data.sampling import looks_at_target
 from medvid.data.store import Prepared, Store
 
 Transform = Callable[[dict[str, Any], np.random.Generator | None], dict[str, Any]]
@@ -66,7 +67,7 @@ def list_items(
     if task == "scan":
         return [Item(record) for record in records]
     if task == "region":
-        if not isinstance(sampler, Centered):
+        if not looks_at_target(sampler):
             raise ConfigError("A region task needs `data.sampler: {name: centered, ...}`.")
         without = next((record for record in records if record.center is None), None)
         if without is not None:
@@ -76,7 +77,7 @@ def list_items(
                 code="no_center",
             )
         return [Item(record) for record in records]
-    if not isinstance(sampler, Centered):
+    if not looks_at_target(sampler):
         return [Item(record) for record in records]
     return [
         Item(record, frame) for record in records for frame in _list_frames(record, count_frames)
@@ -123,6 +124,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             region, at random in training, in the middle in testing. None takes whole frames.
         training: draw at random; otherwise everything is fixed.
         seed: of all draws.
+        pixels: False shows where a clip lies and nothing else, see `show_place`.
     """
 
     items: Sequence[Item]
@@ -134,6 +136,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     crop: tuple[int, int] | None = None
     training: bool = False
     seed: int = 0
+    pixels: bool = True
 
     def __len__(self) -> int:
         return len(self.items)
@@ -168,7 +171,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         windows = self.sampler.windows(stack.num_frames, stack.spacing[0], rng=rng, frame=frame)
         corner = self._choose_corner(stack, centre, rng)
         clips = [
-            self._cut(record, stack, prepared, windows[clip], corner, rng)
+            self._cut(record, stack, prepared, windows[clip], corner, centre, rng)
             for clip in range(len(windows.frames))
         ]
         sample = _join(clips)
@@ -211,6 +214,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         prepared: Prepared,
         window: Windows,
         corner: tuple[int, int] | None,
+        centre: tuple[float, float] | None,
         rng: np.random.Generator | None,
     ) -> dict[str, Any]:
         frames = window.frames[0]
@@ -227,7 +231,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "modality": stack.modality,
             "case_id": record.case_id,
         }
-        return self.transform(sample, rng)
+        made = self.transform(sample, rng)
+        return made if self.pixels else show_place(made, stack, centre)
 
     def _encode(self, item: Item, sample: Mapping[str, Any]) -> Tensor:
         if self.task != "slice":

@@ -1,7 +1,7 @@
 """Between the words of a manifest and the numbers that a network is trained on."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -116,6 +116,29 @@ def _check_names(classes: Sequence[str]) -> None:
         raise DataError(
             f"`classes` names `{doubled}` twice; every class has one output.", code="double_class"
         )
+
+
+def permute_labels(records: Sequence[Record], seed: int) -> list[Record]:
+    """Returns the records with their labels dealt anew among them: what is left to learn is chance.
+
+    Every class stays as frequent as it was. Labels of slices are dealt among all slices that have
+    one.
+
+    Args:
+        records: whose labels are dealt.
+        seed: of the deal.
+    """
+    labels = [label for record in records for label in list_labels(record)]
+    order = np.random.default_rng(seed).permutation(len(labels))
+    dealt = iter([labels[place] for place in order])
+    made = []
+    for record in records:
+        if record.slice_labels is not None:
+            own = {frame: next(dealt) for frame in record.slice_labels}
+            made.append(replace(record, slice_labels=own))
+        else:
+            made.append(record if record.label is None else replace(record, label=next(dealt)))
+    return made
 
 
 def list_findings(record: Record) -> set[str]:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from medvid.contract import DataError
 from medvid.data.dataset import ClipDataset
 from medvid.data.labels import UNKNOWN
-from medvid.data.sampling import Sliding
+from medvid.data.sampling import has_own_count
 
 MAX_WORKERS = 8
 """More loading processes than this do not help: clips come out of a memory map."""
@@ -234,7 +234,7 @@ def build_loader(
 
 def _count_views(dataset: ClipDataset) -> int:
     """Returns the clips and crops of an item; more than any batch where items differ."""
-    if isinstance(dataset.sampler, Sliding):
+    if has_own_count(dataset.sampler):
         return sys.maxsize
     clip = dataset[0]["clip"] if len(dataset) else torch.empty(0)
     return len(clip) if clip.ndim == WITH_VIEWS else 1

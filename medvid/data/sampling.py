@@ -1,4 +1,4 @@
-"""Which frames of a stack make a clip: `dense, uniform, segments, centered, sliding`.
+"""Which frames of a stack make a clip: `dense, uniform, segments, centered, sliding, context`.
 
 A clip's length is given in `frames`, in mm along the through-plane axis (`frames_mm`), or both:
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from medvid.build import Spec, build
 from medvid.contract import ConfigError, Sampler, Windows
+from medvid.data.sight import Context
 
 
 @dataclass(frozen=True)
@@ -346,7 +347,20 @@ SAMPLERS: Mapping[str, Callable[..., Sampler]] = {
     "segments": Segments,
     "centered": Centered,
     "sliding": Sliding,
+    "context": Context,
 }
+
+
+def looks_at_target(sampler: Sampler) -> bool:
+    """Tells whether the sampler makes a clip around a given frame, such as a labelled slice."""
+    return isinstance(sampler, Centered | Context)
+
+
+def has_own_count(sampler: Sampler) -> bool:
+    """Tells whether every stack has its own number of clips in testing."""
+    return isinstance(sampler, Sliding) or (
+        isinstance(sampler, Context) and sampler.positions == "every"
+    )
 
 
 def build_sampler(spec: Spec) -> Sampler:

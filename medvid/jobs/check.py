@@ -217,7 +217,7 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
         multilabel=data.space.multilabel,
         class_counts=counts,
     ).to(device)
-    loss, seconds = _time_steps(network, loader, criterion, device, data.space.multilabel)
+    loss, seconds = time_steps(network, loader, criterion, device, data.space.multilabel)
     findings.add("first step", f"loss {loss:.3f}, forward and backward on {device}")
     step = min(seconds[1:] or seconds)
     epochs = job.config["train"]["epochs"]
@@ -230,7 +230,7 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
     findings.add("memory", _describe_memory(device))
 
 
-def _time_steps(
+def time_steps(
     network: nn.Module,
     loader: Iterable[Any],
     criterion: nn.Module,

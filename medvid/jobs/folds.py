@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 
 from medvid.data.labels import list_labels
-from medvid.data.splits import Fold, mix_seed
+from medvid.data.splits import Fold
 from medvid.evaluate import choose_threshold, explain_fallback, read_outcomes, write_predictions
 from medvid.evaluate.measure import find_positive
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD, Rule
@@ -24,36 +24,37 @@ from medvid.train.distributed import find_place, share_from_first
 from medvid.train.fit import fit_fold
 from medvid.train.losses import count_classes
 from medvid.train.predict import predict_loader
-from medvid.train.runfolder import TEST_PREDICTIONS, VAL_PREDICTIONS, RunFolder
+from medvid.train.runfolder import TEST_PREDICTIONS, VAL_PREDICTIONS
 
 
 def train_fold(
     job: Job,
-    run: RunFolder,
+    folder: Path,
     number: int,
     fold: Fold,
-    total: int,
-    console: Console | None,
+    *,
+    seed: int,
+    title: str,
+    console: Console | None = None,
     origin: Origin | None = None,
 ) -> None:
     """Trains a fold and predicts its held-out side, unless that was done before.
 
     Args:
         job: with its data prepared.
-        run: where `fold_<number>` is made, or goes on.
+        folder: of the fold; made, or gone on with.
         number: of the fold, from 0.
         fold: its cases.
-        total: folds of the run.
+        seed: of weights, order and augmentation.
+        title: before every line of progress, such as `fold 1/5`.
         console: where progress is shown.
         origin: the weights that the network is started from, of `plan_starts`.
     """
-    folder = run.fold(number)
     if (folder / TEST_PREDICTIONS).exists():
         return
-    data, seed = job.data, mix_seed(job.seed, fold.repeat)
+    data = job.data
     shape = data.clip_shape()
     network = build_network(find_model_section(job.config), data.space, shape, seed)
-    title = f"fold {number + 1}/{total}"
     meta = describe_for_checkpoint(job.config, data, shape) | {"fold": number}
     if job.init is not None:
         meta["init"], said = begin_fold(

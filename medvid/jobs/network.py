@@ -117,6 +117,9 @@ def space_of(meta: Mapping[str, Any]) -> LabelSpace:
 def data_of(meta: Mapping[str, Any], records: Any, store: str | None) -> TaskData:
     """Returns the way from records to batches that a checkpoint was trained with."""
     options = {
+        # Checkpoints from before these two options have neither.
+        "pixels": True,
+        "permute_labels": False,
         **meta["data"],
         "store": store,
         "on_bad": "quarantine",

@@ -36,6 +36,15 @@ def recall_config(run: RunFolder) -> Config:
     Raises:
         DataError: when the manifest is not what the run wrote.
     """
+    return recall_cases(run, read_config(run.config))
+
+
+def recall_cases(run: RunFolder, config: Config) -> Config:
+    """Returns a config whose data are those of the run's own manifest.
+
+    Raises:
+        DataError: when the manifest is not what the run wrote.
+    """
     if not run.manifest.is_file():
         raise DataError(
             f"{run.path} cannot go on: its manifest.csv is missing, so nobody knows its cases.",
@@ -51,15 +60,14 @@ def recall_config(run: RunFolder) -> Config:
                 code="changed_manifest",
                 files=[run.manifest],
             )
-    config = read_config(run.config)
-    config["data"] |= {
+    own = {
         "manifest": str(run.manifest.absolute()),
         "source": "table",
         "source_options": None,
         # Lets the check below name every case; none is left out.
         "on_bad": "quarantine",
     }
-    return config
+    return {**config, "data": {**config["data"], **own}}
 
 
 def check_unchanged(run: RunFolder, data: TaskData, folds: Sequence[Fold]) -> None:

@@ -16,9 +16,16 @@ from medvid.build import Spec, validate_options
 from medvid.config import Config
 from medvid.contract import DataError, MedvidError, Record, Sampler
 from medvid.data.dataset import ClipDataset, list_items
-from medvid.data.labels import LabelSpace, Task, find_label_space, list_labels
+from medvid.data.labels import (
+    LabelSpace,
+    Task,
+    find_label_space,
+    list_labels,
+    permute_labels,
+)
 from medvid.data.loader import build_loader
 from medvid.data.sampling import Dense, build_sampler
+from medvid.data.sight import Context
 from medvid.data.splits import Fold, audit_folds, make_folds
 from medvid.data.store import Plane, Store
 from medvid.sources import load_adapter
@@ -57,6 +64,8 @@ def data_options(
     batch_size: AtLeastOne = 16,
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto",
     balanced: bool = False,
+    pixels: bool = True,
+    permute_labels: bool = False,
 ) -> dict[str, Any]:
     """The options of the section `data`.
 
@@ -79,6 +88,9 @@ def data_options(
         batch_size: items of a batch.
         workers: loading processes.
         balanced: draw every class equally often in training.
+        pixels: False shows the network where a clip lies in its stack, and nothing else: a control.
+        permute_labels: deal the training labels anew among the training cases: a control, which
+            must end at chance.
     """
     return dict(locals())
 
@@ -137,6 +149,8 @@ class TaskData:
                 f"{lost[0]}. Train anew, or bring the manifest back to what it was.",
                 code="lost_case",
             )
+        if training and self.options["permute_labels"]:
+            records = permute_labels(records, seed)
         sampler = self.sampler if training else self.test_sampler
         return ClipDataset(
             items=list_items(
@@ -150,6 +164,7 @@ class TaskData:
             crop=self.options["crop"],
             training=training,
             seed=seed,
+            pixels=self.options["pixels"],
         )
 
     def loader(
@@ -250,7 +265,10 @@ class TaskData:
         spacing = None
         if stack.unit == "mm":
             # What sampler and transforms make of one scan's spacing they make of the median's.
-            first = (_median_step(sample), *(float(s) for s in sample["spacing"][1:]))
+            # Copies of the target lie no distance apart, and all arms of a study are of one step.
+            copies = isinstance(self.sampler, Context)
+            step = float(sample["spacing"][0]) if copies else _median_step(sample)
+            first = (step, *(float(s) for s in sample["spacing"][1:]))
             middle = np.median([self.store.open(r).spacing for r in self.records], axis=0)
             t_mm, h_mm, w_mm = (
                 new * typical / own

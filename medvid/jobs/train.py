@@ -9,7 +9,7 @@ from rich.console import Console
 from medvid.config import Config, format_config
 from medvid.contract import ConfigError
 from medvid.data.manifest import write_refused
-from medvid.data.splits import Fold, describe_folds, read_folds
+from medvid.data.splits import Fold, describe_folds, mix_seed, read_folds
 from medvid.jobs.finish import finish_run
 from medvid.jobs.folds import train_fold
 from medvid.jobs.job import Job, open_job
@@ -67,6 +67,12 @@ def train(
         config = recall_config(run)
     if config is None:
         raise ValueError("train() needs a config, or a run to resume.")
+    if config.get("context"):
+        raise ConfigError(
+            "A config with a section `context` is a study of many trainings: `medvid context "
+            "CONFIG`. Take the section out to train once.",
+            code="is_study",
+        )
     if config.get("pretrain"):
         from medvid.jobs.pretrain import pretrain  # it is built on this module
 
@@ -141,7 +147,16 @@ def _train_folds(
 ) -> None:
     try:
         for number, fold in folds.items():
-            train_fold(job, run, number, fold, total, console, starts.get(number))
+            train_fold(
+                job,
+                run.fold(number),
+                number,
+                fold,
+                seed=mix_seed(job.seed, fold.repeat),
+                title=f"fold {number + 1}/{total}",
+                console=console,
+                origin=starts.get(number),
+            )
     except TrainingInterrupted as stop:
         raise TrainingInterrupted(
             f"{stop.message} Next: medvid train --resume {run.path}", code=stop.code

@@ -24,7 +24,8 @@ lengths = st.integers(1, 40)
 def samplers(draw: st.DrawFn) -> Sampler:
     frames, stride, clips = draw(st.integers(1, 20)), draw(st.integers(1, 4)), draw(lengths)
     mm = draw(st.one_of(st.none(), st.floats(0.5, 80)))
-    kind = draw(st.sampled_from(sorted(SAMPLERS)))
+    # `context` shows copies inside a clip, so it has laws of its own: test_sight.py
+    kind = draw(st.sampled_from(sorted(set(SAMPLERS) - {"context"})))
     if kind == "dense":
         return Dense(frames, mm, stride, clips, test_clips=draw(st.integers(1, 5)))
     if kind == "uniform":
