@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 EVERYTHING = {
     "build",
     "config",
+    "context",
     "contract",
     "data",
     "evaluate",
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "evaluate": {"contract"},
     "train": {"build", "contract", "evaluate"},
     "sources": {"build", "config", "contract"},
+    "context": {"build", "contract", "data", "evaluate", "train"},
     "report": {"contract", "evaluate"},
     "jobs": EVERYTHING,
     "cli": EVERYTHING,

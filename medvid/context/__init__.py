@@ -1,0 +1,1 @@
+"""The slice-context study: arms, cells, schedule, registration and verdict."""

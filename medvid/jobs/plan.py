@@ -1,0 +1,101 @@
+"""What a study will take, and what its number of cases allows to see, before anything runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from medvid.config import Config
+from medvid.context.arms import Arm
+from medvid.jobs.cell import lay_over
+from medvid.jobs.check import time_steps
+from medvid.jobs.job import Job
+from medvid.jobs.network import build_network, find_model_section
+from medvid.train.losses import build_loss
+from medvid.train.predict import choose_device
+
+MINUTE = 60
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells, time and the interval to expect.
+
+    Args:
+        rows: for every arm its name, what it sees, its cells and its minutes on one process.
+        minutes: of the whole study, on all processes.
+        jobs: processes.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    minutes: float
+    jobs: int
+
+    def tell(self) -> list[str]:
+        """Returns what is said before a study begins."""
+        cells = sum(row["cells"] for row in self.rows)
+        return [
+            f"{cells} cells in {len(self.rows)} arms, about {self.minutes:.0f} minutes on "
+            f"{self.jobs} processes (testing not counted)."
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """Returns it as plain values, for plan.json."""
+        return {
+            "rows": [dict(row) for row in self.rows],
+            "minutes": self.minutes,
+            "jobs": self.jobs,
+        }
+
+
+def plan_study(job: Job, arms: Sequence[Arm], config: Config, jobs: int) -> Plan:
+    """Times some steps of every different network, and adds up.
+
+    Args:
+        job: of the widest window, its data prepared.
+        arms: of the study.
+        config: of the study, resolved.
+        jobs: processes.
+
+    Raises:
+        DataError: when a network's first loss is no number.
+    """
+    folds = job.data.folds(job.seed)
+    trainings = len(folds) * config["context"]["seeds"]
+    seconds: dict[str, float] = {}
+    rows = []
+    for arm in arms:
+        key = str(arm.changes.get("model"))
+        if key not in seconds:
+            seconds[key] = _time_epoch(job, lay_over(config, arm), folds[0].train)
+        epochs = job.config["train"]["epochs"]
+        cells = 0 if arm.same_as else trainings
+        minutes = cells * epochs * seconds[key] * (arm.share or 1.0) / MINUTE
+        rows.append({"arm": arm.name, "sees": arm.says, "cells": cells, "minutes": minutes})
+    total = sum(float(str(row["minutes"])) for row in rows) / max(1, jobs)
+    return Plan(rows, total, jobs)
+
+
+def _time_epoch(job: Job, config: Config, cases: Sequence[str]) -> float:
+    """Returns the seconds of an epoch on one thread of the CPU, or on the GPU."""
+    data = job.data
+    network = build_network(find_model_section(config), data.space, data.clip_shape(), job.seed)
+    loader = data.loader(cases, training=True, seed=job.seed)
+    device = choose_device("auto")
+    counts: Any = [(1, 1) if data.space.multilabel else 1] * len(data.space.classes)
+    criterion = build_loss(
+        job.train.get("loss"),
+        num_classes=len(data.space.classes),
+        multilabel=data.space.multilabel,
+        class_counts=counts,
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _, seconds = time_steps(
+            network.to(device).train(), loader, criterion.to(device), device, data.space.multilabel
+        )
+    finally:
+        torch.set_num_threads(threads)
+    return min(seconds[1:] or seconds) * len(loader)

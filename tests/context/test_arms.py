@@ -1,0 +1,102 @@
+"""Arms differ by what they see, and by nothing else."""
+
+from typing import Any
+
+import pytest
+
+from medvid.build import validate_options
+from medvid.context.arms import Arm, list_arms
+from medvid.context.cells import list_cells, list_seeds
+from medvid.context.options import CONTROLS, check_context, context_options
+from medvid.contract import ConfigError
+from medvid.data.sampling import build_sampler
+
+MODEL = {"name": "c3d", "width": 8}
+
+
+def make_options(**given: Any) -> dict[str, Any]:
+    options = context_options(**validate_options(context_options, given, "section `context`"))
+    check_context(options)
+    return options
+
+
+def make_arms(**given: Any) -> dict[str, Arm]:
+    options = make_options(**{"windows": [5, 1, 3], **given})
+    networks = {"t3d": {"name": "t3d", "width": 8}, "c3d": MODEL}
+    return {arm.name: arm for arm in list_arms(options, options["length"] or 5, networks, MODEL)}
+
+
+def test_windows_rise_and_come_first() -> None:
+    assert list(make_arms())[:3] == ["w1", "w3", "w5"]
+
+
+def test_every_arm_is_a_sampler_of_the_same_length() -> None:
+    arms = make_arms(learning_curve=[0.5], length=7)
+    samplers = [build_sampler(arm.changes["data"]["sampler"]) for arm in arms.values()]
+    assert {getattr(sampler, "length", None) for sampler in samplers} == {7}
+
+
+def test_controls_see_what_they_say() -> None:
+    arms = make_arms(controls=list(CONTROLS))
+    data = {name: arms[name].changes["data"] for name in CONTROLS}
+    assert data["repeat"]["sampler"]["window"] == 1
+    assert data["shuffle"]["sampler"]["order"] == "shuffled"
+    assert data["reverse"]["sampler"]["order"] == "reversed"
+    assert data["far"]["sampler"]["neighbours"] == "far"
+    assert data["position"]["pixels"] is False
+    assert data["permuted_labels"]["permute_labels"] is True
+    for name in ("shuffle", "reverse", "far", "position", "permuted_labels"):
+        assert data[name]["sampler"]["window"] == 5
+
+
+def test_repeat_is_the_window_of_one_slice_and_is_not_trained_twice() -> None:
+    arms = make_arms()
+    assert arms["repeat"].same_as == "w1"
+    cells = list_cells(arms.values(), seeds=[0, 1], folds=2)
+    assert "repeat" not in {cell.arm for cell in cells}
+    assert make_arms(windows=[3, 5])["repeat"].same_as is None
+
+
+def test_windows_in_mm_make_arms_too() -> None:
+    arms = make_arms(windows=None, windows_mm=[0, 10, 2.5])
+    assert list(arms)[:3] == ["mm0", "mm2.5", "mm10"]
+    assert arms["repeat"].same_as == "mm0"
+    assert arms["mm10"].title == "10 mm"
+
+
+def test_natural_networks_and_shares_are_arms_of_the_widest_window() -> None:
+    arms = make_arms(learning_curve=[0.5, 0.25])
+    assert arms["net_t3d"].changes["model"] == {"name": "t3d", "width": 8}
+    assert arms["net_t3d"].changes["data"] == arms["w5"].changes["data"]
+    assert arms["w5_share25"].changes["data"]["splits"] == {"train_share": 0.25}
+    assert arms["w5_share50"].kind == "learning"
+
+
+def test_the_matched_network_is_not_trained_a_second_time_as_a_natural_one() -> None:
+    arms = make_arms()
+    assert (arms["net_c3d"].same_as, arms["net_t3d"].same_as) == ("w5", None)
+
+
+def test_the_first_seed_is_done_before_the_second_begins() -> None:
+    cells = list_cells(make_arms().values(), list_seeds(7, 2), folds=3)
+    assert list_seeds(7, 2) == [7, 8]
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+    assert len(set(cells)) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "one of them only"),
+        ({"windows": [1, 3], "windows_mm": [0, 5]}, "one of them only"),
+        ({"windows": [3]}, "two different windows"),
+        ({"windows": [3, 3]}, "two different windows"),
+        ({"windows": [1, 4]}, "4 is not"),
+        ({"windows": [1, 9], "length": 5}, "does not fit"),
+        ({"windows": [1, 3], "controls": ["repeet"]}, "repeet"),
+        ({"windows": [1, 3], "margin": 0.7}, "margin"),
+    ],
+)
+def test_questions_that_cannot_be_meant_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make_options(**given)

@@ -1,0 +1,116 @@
+"""Cells run side by side, here or on a Dask cluster, and an error keeps what is finished."""
+
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medvid.context.cells import Cell, read_cell
+from medvid.context.schedule import StudyInterrupted, run_cells
+from medvid.contract import ConfigError, DataError
+
+HERE = Path(__file__).parent
+CELLS = [Cell("w1", seed, fold) for seed in range(2) for fold in range(4)]
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The functions of cells_to_run.py, found by name in other processes too."""
+    monkeypatch.syspath_prepend(str(HERE))
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    return importlib.import_module("cells_to_run")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_cell_is_finished_and_counted(work: Any, tmp_path: Path, jobs: int) -> None:
+    counted: list[int] = []
+    run_cells(work.write_cell, tmp_path, CELLS, jobs=jobs, advance=counted.append)
+    assert counted == list(range(1, len(CELLS) + 1))
+    assert [read_cell(cell, tmp_path)["answer"] for cell in CELLS] == [0, 1, 2, 3, 10, 11, 12, 13]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_in_a_cell_is_the_studys_and_finished_cells_stay(
+    work: Any, tmp_path: Path, jobs: int
+) -> None:
+    with pytest.raises(DataError, match="Fold 2 cannot be read") as refused:
+        run_cells(work.refuse_fold_2, tmp_path, CELLS, jobs=jobs)
+    assert (refused.value.code, refused.value.files) == ("unreadable", ("scan.dcm",))
+    assert not Cell("w1", 0, 2).is_finished(tmp_path)
+    if jobs == 1:
+        assert Cell("w1", 0, 1).is_finished(tmp_path)
+
+
+def test_ctrl_c_says_how_to_go_on(work: Any, tmp_path: Path) -> None:
+    with pytest.raises(StudyInterrupted, match="medvid context --resume") as stopped:
+        run_cells(work.interrupt, tmp_path, CELLS, jobs=1)
+    assert stopped.value.exit_code == 130
+
+
+def test_a_cell_file_of_another_cell_is_refused(work: Any, tmp_path: Path) -> None:
+    run_cells(work.write_cell, tmp_path, CELLS[:1], jobs=1)
+    CELLS[0].folder(tmp_path).rename(tmp_path / "cells" / "w1" / "seed_9_fold_9")
+    with pytest.raises(DataError, match="belongs to another cell"):
+        read_cell(Cell("w1", 9, 9), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_told(work: Any, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises(ConfigError, match="No Dask scheduler answers"):
+        run_cells(work.write_cell, tmp_path, CELLS, jobs=1, cluster="tcp://127.0.0.1:9")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_a_study_survives_a_worker_that_is_killed(work: Any, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    address = f"tcp://127.0.0.1:{_free_port()}"
+    dask = [sys.executable, "-m", "dask"]
+    quiet = ["--no-dashboard"]
+    processes = [
+        subprocess.Popen([*dask, "scheduler", "--host", address, *quiet], cwd=tmp_path),
+        *(
+            subprocess.Popen(
+                [*dask, "worker", address, "--nthreads", "1", "--no-nanny", *quiet], cwd=tmp_path
+            )
+            for _ in range(2)
+        ),
+    ]
+    cells = [Cell("w1", seed, fold) for seed in range(3) for fold in range(8)]
+    killed: list[int] = []
+
+    def kill_one(done: int) -> None:
+        if done == 5:
+            processes[1].send_signal(signal.SIGKILL)
+            killed.append(done)
+
+    try:
+        deadline = time.monotonic() + 60
+        while not killed:
+            try:
+                run_cells(
+                    work.write_slowly, tmp_path, cells, jobs=1, cluster=address, advance=kill_one
+                )
+            except ConfigError:  # the scheduler is not up yet
+                assert time.monotonic() < deadline
+        found = [read_cell(cell, tmp_path) for cell in cells]
+        assert [facts["answer"] for facts in found] == [c.seed * 10 + c.fold for c in cells]
+        assert len({facts["process"] for facts in found}) == 2  # both had worked
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
