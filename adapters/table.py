@@ -10,8 +10,14 @@ UTF-16 or a western Windows' code page; decimal points or commas. Columns, in an
 * `path`: a DICOM folder, a NIfTI, NRRD, MHA, NumPy or video file, a folder of frames.
 * `label`: the class; empty = unknown. Or, for several findings at once, `label_<name>` columns
   with 0, 1 or empty.
-* `slice` (optional): 0-based index in canonical order (axial: feet to head). The rows of one
-  case_id form one case whose slices are labelled; a row with an empty `slice` labels the scan.
+* `slice` (optional): 0-based index in canonical order: axial slices feet to head, coronal ones
+  front to back, sagittal ones right to left, whatever order the files have. The rows of one
+  case_id form one case whose slices are labelled; a row that names no slice labels the scan.
+* In place of `slice`, one of these names the slice of a row (optional):
+  `sop_uid`, the image's SOPInstanceUID (or `UID#3` for frame 3 of a multi-frame image; written
+  back as a token, never as the UID); `slice_file`, the 0-based index along the slice axis as the
+  NIfTI, NRRD or MHA file keeps it; `slice_mm`, a position in mm in DICOM patient axes: z of axial
+  slices, y of coronal, x of sagittal ones. The order of DICOM files, and InstanceNumber, name none.
 * `x_mm`, `y_mm`, `z_mm` (optional): centre of a region in DICOM patient axes.
 * `split` (train, val, test), `fold` (0, 1, ...), `series` (a token of `medvid scan`): optional.
 * Every other column is kept as it is, for subgroups.
@@ -32,6 +38,7 @@ import numpy as np
 from medvid.contract import Label, Record, SourceError
 from medvid.io.ordering import natural_key
 from medvid.io.sheet import Row, Sheet, nearest, read_sheet
+from medvid.io.slice_truth import file_key, instance_key
 
 _REQUIRED = {
     "case_id": "It names every case and must be unique.",
@@ -43,7 +50,9 @@ _REQUIRED = {
 }
 _CENTER = ("x_mm", "y_mm", "z_mm")
 _SPLITS = ("train", "val", "test")
-_OPTIONAL = ("label", "slice", *_CENTER, "split", "fold", "series")
+_PLACES = ("slice", "sop_uid", "slice_file", "slice_mm")
+"""Columns that name the slice of a row; a row fills one of them at most."""
+_OPTIONAL = ("label", *_PLACES, *_CENTER, "split", "fold", "series")
 _FINDING = "label_"
 # A sentence with more file names than this is not read.
 _NAMED = 5
@@ -135,14 +144,15 @@ def _build_record(sheet: Sheet, rows: Sequence[Row]) -> Record:
                 _refuse(sheet, f"has no `{column}`.", "empty_cell", row)
     known = (*_REQUIRED, *_OPTIONAL)
     extra = [c for c in sheet.columns if c not in known and not c.startswith(_FINDING)]
-    label, slice_labels = _read_labels(sheet, rows)
+    label, slices, placed = _read_labels(sheet, rows)
     return Record(
         case_id=first.get("case_id"),
         patient_id=first.get("patient_id"),
         path=str(_locate(sheet, first)),
         series=first.get("series") or None,
         label=label,
-        slice_labels=slice_labels,
+        slice_labels=slices,
+        placed_labels=placed,
         center=_read_center(sheet, first),
         split=_read_split(sheet, first),
         fold=_read_count(sheet, first, "fold"),
@@ -150,15 +160,21 @@ def _build_record(sheet: Sheet, rows: Sequence[Row]) -> Record:
     )
 
 
-def _read_labels(sheet: Sheet, rows: Sequence[Row]) -> tuple[Label | None, dict[int, Label] | None]:
+def _read_labels(
+    sheet: Sheet, rows: Sequence[Row]
+) -> tuple[Label | None, dict[int, Label] | None, dict[str | float, Label] | None]:
+    """Returns the case's label, those of numbered slices, and those of slices named otherwise."""
     label: Label | None = None
-    labelled: set[int | None] = set()
-    slice_labels: dict[int, Label] = {}
+    labelled: set[tuple[str, object]] = set()
+    numbered: dict[int, Label] = {}
+    placed: dict[str | float, Label] = {}
     for row in rows:
         _check_agreement(sheet, rows[0], row)
-        index = _read_count(sheet, row, "slice")
-        if index in labelled:
-            which = "" if index is None else f", slice {index},"
+        column, place = _read_place(sheet, row)
+        if (column, place) in labelled:
+            # A SOPInstanceUID leads back to a patient: only its token is told.
+            told = place if column == "sop_uid" else row.get(column)
+            which = f", {column} {told}," if column else ""
             _refuse(
                 sheet,
                 f"repeats the case `{row.get('case_id')}`{which} of line {rows[0].line} or after. "
@@ -166,17 +182,51 @@ def _read_labels(sheet: Sheet, rows: Sequence[Row]) -> tuple[Label | None, dict[
                 "double_case",
                 row,
             )
-        labelled.add(index)
+        labelled.add((column, place))
         given = _read_label(sheet, row)
-        if index is None:
+        if place is None:
             label = given
+        elif given is not None and column == "slice" and isinstance(place, int):
+            numbered[place] = given
         elif given is not None:
-            slice_labels[index] = given
-    return label, slice_labels or ({} if labelled - {None} else None)
+            placed[place] = given
+    columns = {column for column, _ in labelled}
+    asked = "slice" in columns or (columns - {""} and not placed)
+    return label, numbered or ({} if asked else None), placed or None
+
+
+def _read_place(sheet: Sheet, row: Row) -> tuple[str, int | str | float | None]:
+    """Returns the column that names the row's slice, and what it says; "", None without one."""
+    filled = [column for column in _PLACES if row.get(column)]
+    if len(filled) > 1:
+        _refuse(
+            sheet,
+            f"names its slice twice, by `{filled[0]}` and by `{filled[1]}`. Fill one of them.",
+            "two_places",
+            row,
+        )
+    if not filled:
+        return "", None
+    column = filled[0]
+    if column == "slice":
+        return column, _read_count(sheet, row, column)
+    if column == "slice_mm":
+        return column, _read_mm(sheet, row, column)
+    if column == "slice_file":
+        return column, file_key(_read_count(sheet, row, column) or 0)
+    uid, mark, frame = row.get(column).partition("#")
+    if mark and not (frame.isascii() and frame.isdigit() and int(frame) > 0):
+        _refuse(
+            sheet,
+            "has a `sop_uid` whose frame is no number; frames are counted from 1, as in `UID#3`.",
+            "no_number",
+            row,
+        )
+    return column, instance_key(uid, int(frame) if mark else None)
 
 
 def _check_agreement(sheet: Sheet, first: Row, row: Row) -> None:
-    own = {"slice", "label"} | {c for c in sheet.columns if c.startswith(_FINDING)}
+    own = {*_PLACES, "label"} | {c for c in sheet.columns if c.startswith(_FINDING)}
     for column in ("patient_id", "path", *_OPTIONAL):
         if column not in own and row.get(column) != first.get(column):
             _refuse(

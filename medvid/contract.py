@@ -82,6 +82,9 @@ class Record:
         series: which series of a DICOM folder, as the token that `medvid scan` prints.
         label: the label of the whole stack or of the region, None when unknown.
         slice_labels: frame index in canonical order -> label, for `slice` tasks.
+        placed_labels: the same for slices whose frame is not known yet: a key of
+            `Stack.frame_keys`, or a position in mm as a float, -> label. Once the stack is open,
+            `medvid.io.slice_truth` turns them into `slice_labels`.
         center: (x, y, z) in mm, DICOM patient axes, for `region` tasks.
         split: `train`, `val` or `test` when the source fixes it.
         fold: 0-based fold when the source fixes it.
@@ -94,6 +97,7 @@ class Record:
     series: str | None = None
     label: Label | None = None
     slice_labels: Mapping[int, Label] | None = None
+    placed_labels: Mapping[str | float, Label] | None = None
     center: tuple[float, float, float] | None = None
     split: str | None = None
     fold: int | None = None
@@ -122,6 +126,8 @@ class Stack:
             touches only what is asked for.
         affine: (4, 4), homogeneous (t, h, w) index -> (x, y, z) mm in DICOM patient axes; None
             where there is no patient (videos, arrays).
+        frame_keys: (T,) names by which labels may call the frames, see `medvid.io.slice_truth`;
+            "" for a frame that no file holds, () where no frame has a name.
         notes: what was found and mended while opening, one sentence each.
     """
 
@@ -137,6 +143,7 @@ class Stack:
     read_frames: ReadFrames
     array: NDArray[Any] | None = None
     affine: NDArray[np.float64] | None = None
+    frame_keys: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def read(

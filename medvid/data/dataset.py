@@ -66,6 +66,13 @@ def list_items(
     """
     if task == "scan":
         return [Item(record) for record in records]
+    unplaced = next((record for record in records if record.placed_labels is not None), None)
+    if task == "slice" and unplaced is not None:
+        raise DataError(
+            f"Case {unplaced.case_id} has labels of slices whose frames were not looked up. Pass "
+            "its stack and labels through `medvid.io.slice_truth.place_labels` first.",
+            code="unplaced_slices",
+        )
     if task == "region":
         if not looks_at_target(sampler):
             raise ConfigError("A region task needs `data.sampler: {name: centered, ...}`.")

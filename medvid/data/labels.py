@@ -58,8 +58,8 @@ class LabelSpace:
 
 def list_labels(record: Record) -> list[Label]:
     """Returns all labels of a record: its own, or those of its slices."""
-    if record.slice_labels is not None:
-        return list(record.slice_labels.values())
+    if record.slice_labels is not None or record.placed_labels is not None:
+        return [*(record.slice_labels or {}).values(), *(record.placed_labels or {}).values()]
     return [] if record.label is None else [record.label]
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from medvid.contract import DataError, Label, MedvidError, Record
 from medvid.io.ordering import natural_key
+from medvid.io.slice_truth import FILE_KEY
 
 FIXED_COLUMNS = ("case_id", "patient_id", "path", "series")
 CENTER_COLUMNS = ("x_mm", "y_mm", "z_mm")
-OWN_COLUMNS = frozenset({*FIXED_COLUMNS, *CENTER_COLUMNS, "label", "slice", "split", "fold"})
+PLACE_COLUMNS = ("slice", "sop_uid", "slice_file", "slice_mm")
+OWN_COLUMNS = frozenset({*FIXED_COLUMNS, *CENTER_COLUMNS, *PLACE_COLUMNS, "label", "split", "fold"})
 """Columns with a meaning; a record's `extra` may use none of them."""
 
 
@@ -21,8 +23,10 @@ def write_manifest(path: Path, records: Sequence[Record]) -> None:
     A record with slice labels takes a row per slice, and one more without a slice when the stack
     has a label as well. A record whose slices are to be labelled but are not (`slice_labels` is
     empty) takes a row for slice 0 with an empty label. Columns that no record fills are left out,
-    but for the label. Paths are written as they are; the source reads relative ones from the
-    manifest's folder. Blanks around a text, and extra columns that hold nothing, do not come back.
+    but for the label. A slice whose frame is not known yet is named by its token, its index in the
+    file or its position, in a column `sop_uid`, `slice_file` or `slice_mm`. Paths are written as
+    they are; the source reads relative ones from the manifest's folder. Blanks around a text, and
+    extra columns that hold nothing, do not come back.
 
     Args:
         path: of the CSV.
@@ -99,14 +103,30 @@ def _rows(record: Record) -> list[dict[str, str]]:
 
 def _label_rows(record: Record) -> list[dict[str, str]]:
     """Returns the label cells of every row that a record takes."""
-    if record.slice_labels is None:
+    if record.slice_labels is None and record.placed_labels is None:
         return [_label_cells(record.label)]
-    whole = [] if record.label is None else [_label_cells(record.label)]
-    # A slice without a label says that slices are the targets, and none of them is known.
-    slices: Mapping[int, Label | None] = record.slice_labels or {0: None}
-    return whole + [
-        {"slice": str(frame), **_label_cells(label)} for frame, label in sorted(slices.items())
+    rows = [] if record.label is None else [_label_cells(record.label)]
+    rows += [
+        {"slice": str(frame), **_label_cells(label)}
+        for frame, label in sorted((record.slice_labels or {}).items())
     ]
+    rows += [
+        {**_place_cell(place), **_label_cells(label)}
+        for place, label in (record.placed_labels or {}).items()
+    ]
+    if not record.slice_labels and not record.placed_labels:
+        # A slice without a label says that slices are the targets, and none of them is known.
+        rows.append({"slice": "0"})
+    return rows
+
+
+def _place_cell(place: str | float) -> dict[str, str]:
+    """Returns the cell that names a slice; a SOPInstanceUID stands there as its token."""
+    if not isinstance(place, str):
+        return {"slice_mm": repr(float(place))}
+    if place.startswith(FILE_KEY):
+        return {"slice_file": place.removeprefix(FILE_KEY)}
+    return {"sop_uid": place}
 
 
 def _label_cells(label: Label | None) -> dict[str, str]:
@@ -123,7 +143,7 @@ def _order_columns(rows: Sequence[Mapping[str, str]]) -> list[str]:
     # An unlabelled table says so by an empty column; the source takes its absence for a typo
     # where another column has a similar name.
     labels = ["label"] if "label" in filled or not findings else []
-    usual = [*FIXED_COLUMNS, *labels, *findings, "slice", *CENTER_COLUMNS, "split", "fold"]
+    usual = [*FIXED_COLUMNS, *labels, *findings, *PLACE_COLUMNS, *CENTER_COLUMNS, "split", "fold"]
     others = [name for row in rows for name in row if name not in (*usual, "label")]
     wanted = [*usual, *dict.fromkeys(others)]
     always = ("case_id", "patient_id", "path", "label")

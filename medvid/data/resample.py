@@ -51,6 +51,7 @@ def resample_stack(
         positions=_positions(stack, step),
         affine=_affine(stack, step, height, width),
         array=None,
+        frame_keys=stack.frame_keys if step == stack.num_frames else (),
         read_frames=lambda frames: _read(stack, frames, step, height, width),
         notes=(
             *stack.notes,

@@ -34,7 +34,7 @@ from medvid.io.sidecars import is_sidecar, list_files
 OWN_FOLDERS = frozenset({"medvid_store", "runs"})
 """Folders that medvid itself makes where it is called, perhaps beside the slices."""
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Raise it when the reader gives other voxels for the same file; all entries are then rebuilt."""
 
 FLOAT_LEVELS = 4096
@@ -339,6 +339,7 @@ def _describe(
         "unit": stack.unit,
         "modality": stack.modality,
         "affine": None if stack.affine is None else stack.affine.tolist(),
+        "frame_keys": list(stack.frame_keys),
         "notes": list(stack.notes),
         "slope": slope,
         "intercept": intercept,
@@ -378,6 +379,7 @@ def _map_entry(sidecar: Path) -> tuple[Stack, Prepared]:
         read_frames=lambda frames: array[:, list(frames)],
         array=array,
         affine=None if entry["affine"] is None else np.array(entry["affine"]),
+        frame_keys=tuple(entry["frame_keys"]),
         notes=tuple(entry["notes"]),
     )
     return stack, Prepared(entry["slope"], entry["intercept"], entry["pixels"])

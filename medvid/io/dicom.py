@@ -18,6 +18,7 @@ from medvid.io.dicom_pixels import choose_dtype, describe_pixels, read_slices
 from medvid.io.dicom_regularity import name_files
 from medvid.io.dicom_series import Refusal, Series
 from medvid.io.geometry import PlaneOrAuto
+from medvid.io.identity import instance_token
 from medvid.io.sidecars import is_sidecar, list_files
 from medvid.io.wording import agree, count
 
@@ -110,6 +111,7 @@ def stack_from_series(
         modality=series.first.modality,
         read_frames=read_frames,
         affine=orientation.affine,
+        frame_keys=() if across else tuple(instance_token(one.instance) for one in slices),
         notes=tuple(notes),
     )
 

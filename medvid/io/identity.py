@@ -20,6 +20,9 @@ TOKEN_DIGITS = 12
 SERIES_SALT = b"medvid series 1:"
 """Fixed. A UID is no secret of a patient, but it leads back to one inside the hospital."""
 
+INSTANCE_SALT = b"medvid instance 1:"
+"""Fixed, as a table of slice labels must mean the same images on every machine."""
+
 SALT_BYTES = 32
 
 _log = logging.getLogger(__name__)
@@ -28,6 +31,13 @@ _log = logging.getLogger(__name__)
 def series_token(uid: str) -> str:
     """Returns the 12 hex digits that stand for a SeriesInstanceUID."""
     return hashlib.sha256(SERIES_SALT + uid.strip().encode()).hexdigest()[:TOKEN_DIGITS]
+
+
+def instance_token(uid: str) -> str:
+    """Returns the 12 hex digits that stand for a SOPInstanceUID, one image; "" for an empty UID."""
+    known = uid.strip(" \0")
+    digest = hashlib.sha256(INSTANCE_SALT + known.encode()).hexdigest()
+    return digest[:TOKEN_DIGITS] if known else ""
 
 
 def patient_token(patient_id: str) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from medvid.contract import DataError, GeometryError, Stack
 from medvid.io.geometry import RAS_TO_LPS, Orientation, PlaneOrAuto, orient
 from medvid.io.held import HeldVolume
+from medvid.io.slice_truth import file_key
 
 GZIP_WINDOW = 31
 """zlib's window bits for a gzip header and trailer."""
@@ -93,6 +94,7 @@ def make_volume_stack(
         return values[None].astype(dtype, copy=False)
 
     step, height, width = orientation.shape
+    in_file = range(step)[::-1] if orientation.flips[0] else range(step)
     return Stack(
         num_frames=step,
         height=height,
@@ -105,6 +107,7 @@ def make_volume_stack(
         modality=modality,
         read_frames=read_frames,
         affine=orientation.affine,
+        frame_keys=tuple(file_key(index) for index in in_file),
         notes=(*notes, *orientation.describe()),
     )
 

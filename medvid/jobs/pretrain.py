@@ -139,7 +139,9 @@ def open_pretraining(config: Config) -> Pretraining:
     labelled = _find_labelled(records, data_section, transforms)
     space = LabelSpace((), multilabel=False) if labelled is None else labelled.space
     if labelled is None:
-        records = tuple(replace(r, label=None, slice_labels=None) for r in records)
+        records = tuple(
+            replace(r, label=None, slice_labels=None, placed_labels=None) for r in records
+        )
     data = build_task(data_section, transforms, records, space)
     data = replace(data, missing=missing, locked=True)
     train = validate_train_options(config.get("train") or {}, num_classes=2, multilabel=False)

@@ -28,6 +28,7 @@ from medvid.data.sampling import Dense, build_sampler
 from medvid.data.sight import Context
 from medvid.data.splits import Fold, audit_folds, make_folds
 from medvid.data.store import Plane, Store
+from medvid.jobs.place import place_records, refuse_resampled_slices
 from medvid.sources import load_adapter
 from medvid.transforms import build_pipeline
 
@@ -211,27 +212,10 @@ class TaskData:
             self.records, None if progress is None else lambda done: progress(done, total)
         )
         out = {record.case_id for record, _ in refused}
-        placed = [self._check_places(r) for r in self.records if r.case_id not in out]
-        return self.without([*refused, *(pair for pair in placed if pair is not None)])
-
-    def _check_places(self, record: Record) -> tuple[Record, MedvidError] | None:
-        """Returns the record with the reason when its labels lie outside its stack."""
-        try:
-            if self.task == "region" and record.center is not None:
-                self.store.open(record).locate(record.center)
-            if self.task == "slice":
-                count = self.store.open(record).num_frames
-                outside = [f for f in record.slice_labels or () if not 0 <= f < count]
-                if outside:
-                    raise DataError(
-                        f"slice {outside[0]} has a label, and the stack has {count} slices, "
-                        f"counted from 0 to {count - 1}.",
-                        code="slice_outside",
-                        files=[record.path],
-                    )
-        except MedvidError as error:
-            return record, error
-        return None
+        kept = [record for record in self.records if record.case_id not in out]
+        placed, lost = place_records(kept, self.task, self.store)
+        left_out = [record for record, _ in refused]
+        return replace(self, records=(*placed, *left_out)).without([*refused, *lost])
 
     def without(self, refused: Sequence[tuple[Record, MedvidError]]) -> "TaskData":
         """Returns the data without the refused records, or stops, as `on_bad` says.
@@ -374,6 +358,7 @@ def build_task(
     space: LabelSpace,
 ) -> TaskData:
     """Builds the way from records to batches; reads nothing yet."""
+    refuse_resampled_slices(options)
     sampler = build_sampler(options["sampler"])
     test_sampler = options["test_sampler"] or options["sampler"]
     if options["task"] == "slice" and not options["test_sampler"] and isinstance(sampler, Dense):

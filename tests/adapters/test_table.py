@@ -7,6 +7,7 @@ import pytest
 
 from medvid.contract import Record, SourceError
 from medvid.data.manifest import write_manifest
+from medvid.io.slice_truth import instance_key
 from medvid.sources import load_adapter
 
 table = load_adapter("table")
@@ -88,6 +89,27 @@ def test_rows_of_one_case_label_its_slices(tmp_path: Path) -> None:
     (record,) = read(write(tmp_path, text))
     assert record.slice_labels == {4: "yes", 0: "no"}
     assert record.label == "yes"
+
+
+def test_slices_may_be_named_by_uid_position_or_place_in_the_file(tmp_path: Path) -> None:
+    text = (
+        "case_id,patient_id,path,label,sop_uid,slice_mm,slice_file,slice\n"
+        '1,p,a.npy,yes,1.2.3,,,\n1,p,a.npy,no,1.2.4#2,,,\n1,p,a.npy,no,,"-3,5",,\n'
+        "1,p,a.npy,yes,,,7,\n1,p,a.npy,no,,,,0\n"
+    )
+    (record,) = read(write(tmp_path, text))
+    assert record.slice_labels == {0: "no"}
+    assert record.placed_labels == {
+        instance_key("1.2.3"): "yes",
+        instance_key("1.2.4", 2): "no",
+        -3.5: "no",
+        "file:7": "yes",
+    }
+
+
+def test_a_slice_that_is_named_without_a_label_is_to_be_predicted(tmp_path: Path) -> None:
+    (record,) = read(write(tmp_path, "case_id,patient_id,path,label,slice_mm\n1,p,a.npy,,5\n"))
+    assert (record.slice_labels, record.placed_labels) == ({}, None)
 
 
 def test_backslashes_of_windows_are_folders(tmp_path: Path) -> None:
@@ -178,6 +200,13 @@ def test_a_wrong_cell_is_named_with_its_line(tmp_path: Path, rows: str, sentence
         ("case_id,patient_id,path,x_mm\n1,p,a.npy,1\n", "not all of x_mm, y_mm, z_mm"),
         ("case_id,patient_id,path,path\n1,p,a.npy,b.npy\n", "column `path` more than once"),
         ("\n", "is empty"),
+        ("case_id,patient_id,path,slice,slice_mm\n1,p,a.npy,1,5\n", "by `slice` and by `slice_mm`"),
+        ("case_id,patient_id,path,slice_mm\n1,p,a.npy,high\n", "`high` in the column `slice_mm`"),
+        ("case_id,patient_id,path,sop_uid\n1,p,a.npy,1.2#0\n", "frames are counted from 1"),
+        (
+            "case_id,patient_id,path,sop_uid\n1,p,a.npy,1.2\n1,p,a.npy,1.2\n",
+            f"line 3 repeats the case `1`, sop_uid {instance_key('1.2')}",
+        ),
     ],
 )
 def test_a_wrong_table_is_refused(tmp_path: Path, text: str, sentence: str) -> None:

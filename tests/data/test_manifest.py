@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from medvid.contract import DataError, Label, Record
 from medvid.data.manifest import write_manifest
+from medvid.io.slice_truth import file_key, instance_key
 from medvid.sources import load_adapter
 
 table = load_adapter("table")
@@ -25,13 +26,19 @@ names = st.from_regex(r"[a-zäö]{1,6}", fullmatch=True).filter(
 )
 findings = st.dictionaries(names, st.integers(0, 1), min_size=1, max_size=3)
 millimetres = st.floats(-1e4, 1e4)
+places = (
+    millimetres
+    | st.integers(0, 500).map(file_key)
+    | st.builds(instance_key, st.from_regex(r"1(\.[1-9]{1,4}){2,5}", fullmatch=True))
+    | st.builds(instance_key, st.just("1.2.840.3"), st.integers(1, 99))
+)
 
 
 @st.composite
 def draw_records(draw: st.DrawFn) -> list[Record]:
     labels: st.SearchStrategy[Label] = draw(st.sampled_from([words, findings]))
     cases = draw(st.lists(words, min_size=1, max_size=4, unique=True))
-    return [
+    found = [
         Record(
             case_id=case,
             patient_id=draw(words),
@@ -39,12 +46,17 @@ def draw_records(draw: st.DrawFn) -> list[Record]:
             series=draw(st.none() | words),
             label=draw(st.none() | labels),
             slice_labels=draw(st.none() | st.dictionaries(st.integers(0, 500), labels, max_size=3)),
+            placed_labels=draw(st.none() | st.dictionaries(places, labels, min_size=1, max_size=3)),
             center=draw(st.none() | st.tuples(millimetres, millimetres, millimetres)),
             split=draw(st.sampled_from([None, "train", "val", "test"])),
             fold=draw(st.none() | st.integers(0, 9)),
             extra=draw(st.dictionaries(names, words, max_size=2)),
         )
         for case in cases
+    ]
+    # Beside slices that are placed otherwise, no numbered ones and none that are known are one.
+    return [
+        replace(r, slice_labels=r.slice_labels or None) if r.placed_labels else r for r in found
     ]
 
 

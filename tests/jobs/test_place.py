@@ -1,0 +1,134 @@
+"""Labels of slices reach their frames, from a table to the samples that are trained on."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from medvid.config import Config
+from medvid.contract import ConfigError, DataError
+from medvid.io.write import write_dicom_series, write_nifti
+from medvid.jobs.find import make_manifest
+from medvid.jobs.task import TaskData, open_data
+
+SLICES = 6
+BLEEDING = 300
+"""Slices of this value and above are labelled as bleeding."""
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """Three series whose slices are 100, 200, ...: as usual, reversed, and with shuffled names."""
+    values = np.arange(100, 100 * (SLICES + 1), 100, dtype=np.int16)
+    for case in range(3):
+        write_dicom_series(
+            tmp_path / f"c{case}",
+            values[:, None, None] + np.full((SLICES, 8, 8), case, np.int16),
+            spacing=(5.0, 1.0, 1.0),
+            patient_id=f"P{case}",
+            reverse=case > 0,
+            shuffle_names=case > 1,
+            origin=(0.0, 0.0, -40.0 + case),
+        )
+    return tmp_path
+
+
+def label_images(folder: Path, column: str) -> Path:
+    """Writes a table that labels each image by what it shows, naming it by `column`."""
+    lines = [f"case_id,patient_id,path,label,{column}"]
+    for case in range(3):
+        for file in sorted((folder / f"c{case}").iterdir()):
+            image = pydicom.dcmread(file)
+            value = int(image.pixel_array[0, 0]) + int(image.RescaleIntercept)
+            place = {
+                "sop_uid": str(image.SOPInstanceUID),
+                "slice_mm": f"{float(image.ImagePositionPatient[2]):.1f}",
+            }[column]
+            word = "bleeding" if value >= BLEEDING else "none"
+            lines.append(f"c{case},p{case},c{case},{word},{place}")
+    path = folder / "labels.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def open_slices(manifest: Path, **options: object) -> TaskData:
+    config: Config = {
+        "data": {
+            "manifest": str(manifest),
+            "store": str(manifest.parent / "store"),
+            "task": "slice",
+            "sampler": {"name": "centered", "frames": 3},
+            **options,
+        }
+    }
+    return open_data(config)
+
+
+@pytest.mark.parametrize("column", ["sop_uid", "slice_mm"])
+@pytest.mark.parametrize("plane", ["auto", "axial"])
+def test_every_sample_shows_what_its_label_says(series: Path, column: str, plane: str) -> None:
+    data = open_slices(label_images(series, column), plane=plane).prepare()
+    dataset = data.dataset(["c0", "c1", "c2"], training=False, seed=0)
+    assert len(dataset) == 3 * SLICES
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        middle = float(sample["clip"][0, 1].mean())
+        shown = "bleeding" if middle >= BLEEDING else "none"
+        assert data.space.classes[int(sample["label"])] == shown
+
+
+def test_no_uid_leaves_with_the_manifest(series: Path) -> None:
+    labels = label_images(series, "sop_uid")
+    told = make_manifest("table", labels, series / "manifest.csv", [])
+    assert told
+    text = (series / "manifest.csv").read_text(encoding="utf-8")
+    uids = [pydicom.dcmread(file).SOPInstanceUID for file in series.glob("c*/*.dcm")]
+    assert len(uids) == 3 * SLICES
+    assert not any(uid in text for uid in uids)
+    by_token = open_slices(series / "manifest.csv").prepare().records
+    assert by_token[1].slice_labels == open_slices(labels).prepare().records[1].slice_labels
+
+
+def test_a_label_of_an_image_that_is_not_there_can_be_quarantined(series: Path) -> None:
+    path = label_images(series, "sop_uid")
+    (series / "c0/IM_0003.dcm").rename(series / "c0.dcm")
+    (series / "c0/IM_0004.dcm").unlink()
+    (series / "c0/IM_0005.dcm").unlink()
+    (series / "c0/IM_0006.dcm").unlink()
+    with pytest.raises(DataError, match=r"Case c0 .*not among its slices"):
+        open_slices(path).prepare()
+    kept = open_slices(path, on_bad="quarantine").prepare()
+    assert [record.case_id for record in kept.records] == ["c1", "c2"]
+    assert [(record.case_id, error.code) for record, error in kept.refused] == [
+        ("c0", "unknown_slice")
+    ]
+
+
+def test_an_index_of_the_file_is_turned_with_its_axis(tmp_path: Path) -> None:
+    values = np.arange(100, 700, 100, dtype=np.int16)[:, None, None] + np.zeros((6, 8, 8), np.int16)
+    lines = ["case_id,patient_id,path,label,slice_file"]
+    for case, code in enumerate(("RAS", "LPI", "SAR")):
+        name = f"{code}.nii.gz"
+        write_nifti(tmp_path / name, values, spacing=(5.0, 1.0, 1.0), orientation=code)
+        for index in range(6):
+            value = values[5 - index if "I" in code else index, 0, 0]
+            word = "bleeding" if value >= BLEEDING else "none"
+            lines.append(f"c{case},p{case},{name},{word},{index}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = open_slices(tmp_path / "labels.csv").prepare()
+    expected = {frame: "bleeding" if frame >= 2 else "none" for frame in range(6)}
+    assert [record.slice_labels for record in data.records] == [expected] * 3
+
+
+def test_slices_that_are_resampled_cannot_be_labelled(series: Path) -> None:
+    path = label_images(series, "slice_mm")
+    with pytest.raises(ConfigError, match="Set its first number to 0"):
+        open_slices(path, spacing=[10.0, 0.0, 0.0])
+    assert open_slices(path, spacing=[0.0, 2.0, 2.0]).prepare().records[0].slice_labels
+
+
+def test_samples_of_labels_without_a_frame_are_refused(series: Path) -> None:
+    data = open_slices(label_images(series, "sop_uid"))
+    with pytest.raises(DataError, match="whose frames were not looked up"):
+        data.dataset(["c0"], training=False, seed=0)
