@@ -72,7 +72,7 @@ def test_an_index_in_the_file_finds_its_slice_in_all_48_axis_orders(
         path = tmp_path / f"{code}.nii"
         write_nifti(path, draw_slices(), spacing=SPACING, plane=plane, orientation=code)
         stack = open_stack(path)
-        voxels = np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
+        voxels = np.asarray(nibabel.load(path).dataobj)
         through = voxels.shape.index(6)
         for index in range(6):
             value = int(np.take(voxels, index, axis=through).flat[0])
@@ -91,8 +91,8 @@ def test_a_position_in_patient_axes_finds_its_slice_of_a_nifti(
         )
         stack = open_stack(path)
         image = nibabel.load(path)
-        voxels = np.asarray(image.dataobj)  # type: ignore[attr-defined]
-        affine = RAS_TO_LPS @ image.affine  # type: ignore[attr-defined]
+        voxels = np.asarray(image.dataobj)
+        affine = RAS_TO_LPS @ image.affine
         axis = int(np.argmax(np.abs(CANONICAL_AXES[plane][0])))
         for corner in product(*((0, n - 1) for n in voxels.shape)):
             place = float((affine @ [*corner, 1])[axis])
@@ -129,7 +129,7 @@ def make_stack(offset: float, step: float, count: int) -> Stack:
         channels=1,
         dtype=np.dtype(np.int16),
         spacing=(step, 1.0, 1.0),
-        positions=offset + step * np.arange(count),
+        positions=offset + step * np.arange(count, dtype=np.float64),
         unit="mm",
         modality="CT",
         read_frames=lambda frames: np.zeros((1, len(frames), 4, 4), np.int16),
