@@ -38,19 +38,26 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def plot_roc_comparison(stem: Path, curves: Sequence[tuple[str, RocBand]], title: str = "") -> Path:
+def plot_roc_comparison(
+    stem: Path,
+    curves: Sequence[tuple[str, RocBand]],
+    title: str = "",
+    labels: Sequence[str] | None = None,
+) -> Path:
     """Draws the ROC curves of one or several runs with their pointwise intervals.
 
     Args:
         stem: `<stem>.png` and `<stem>.svg` are written.
         curves: name and curve of every run.
         title: such as the paired difference.
+        labels: what the legend says of every AUC, where it was measured elsewhere (a mean over
+            seeds, say); None takes the AUC of the curve.
 
     Returns:
         The SVG.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _start(COLUMN, COLUMN + 0.1)
+        figure, axes = start_figure(COLUMN, COLUMN + 0.1)
         axes.plot([0, 1], [0, 1], color="#767676", linewidth=0.8, dashes=(1, 2))
         for number, (name, curve) in enumerate(curves):
             colour = COLOURS[number % len(COLOURS)]
@@ -62,7 +69,7 @@ def plot_roc_comparison(stem: Path, curves: Sequence[tuple[str, RocBand]], title
                 np.append(0, curve.tpr),
                 DASHES[number % len(DASHES)],
                 color=colour,
-                label=f"{name}: {_say_auc(curve)}",
+                label=f"{name}: {_say_auc(curve) if labels is None else labels[number]}",
             )
         axes.set(
             xlim=(-0.01, 1.01),
@@ -74,7 +81,7 @@ def plot_roc_comparison(stem: Path, curves: Sequence[tuple[str, RocBand]], title
         )
         level = f"{curves[0][1].level:.0%} interval" if curves else ""
         axes.legend(loc="lower right", frameon=False, title=f"AUC ({level})", title_fontsize=7)
-        return _save(figure, stem)
+        return save_figure(figure, stem)
 
 
 def plot_training_curves(
@@ -110,7 +117,7 @@ def plot_training_curves(
         grid[0].plot([], [], "-", color="black", label="training")
         grid[0].plot([], [], "--", color="black", label="validation")
         grid[0].legend(frameon=False, ncols=2)
-        return _save(figure, stem)
+        return save_figure(figure, stem)
 
 
 def plot_reliability(
@@ -139,7 +146,7 @@ def plot_reliability(
     centre, scale = observed + z**2 / (2 * counts), 1 + z**2 / counts
     low, high = (centre - spread) / scale, (centre + spread) / scale
     with matplotlib.rc_context(STYLE):
-        figure, axes = _start(COLUMN, COLUMN)
+        figure, axes = start_figure(COLUMN, COLUMN)
         axes.plot([0, 1], [0, 1], color="#767676", linewidth=0.8, dashes=(1, 2))
         axes.errorbar(
             predicted,
@@ -160,19 +167,26 @@ def plot_reliability(
             ylabel=f"Observed share of {positive}",
             title=f"{len(counts)} bins of about {int(np.median(counts))} predictions",
         )
-        return _save(figure, stem)
+        return save_figure(figure, stem)
 
 
-def _start(width: float, height: float) -> tuple[Figure, Axes]:
-    """Returns a figure that no global state of matplotlib knows."""
+def start_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Takes inches; returns a figure that no global state of matplotlib knows."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
-def _save(figure: Figure, stem: Path) -> Path:
+def save_figure(figure: Figure, stem: Path) -> Path:
+    """Writes `<stem>.png` and `<stem>.svg`, whole or not at all, and returns the SVG.
+
+    Raises:
+        DataError: when they cannot be written.
+    """
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once; both files then show the same
         for kind in ("png", "svg"):
             # not with_suffix: a run named `w0.5` would lose its `.5`
             path = stem.with_name(f"{stem.name}.{kind}")

@@ -1,6 +1,6 @@
 import json
 import re
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from medvid.evaluate import (
 from medvid.report.evidence import describe_partition
 from medvid.report.figures import plot_reliability, plot_roc_comparison, plot_training_curves
 from medvid.report.html import write_comparison, write_report
+
+Check = Callable[[str], Any]  # of conftest.py
 
 EPOCHS = [
     {"epoch": "1", "train_loss": "0.7", "val_loss": "0.8", "val_auc": ""},
@@ -73,36 +75,10 @@ def make_run(folder: Path, table: pd.DataFrame, *, leaky: bool = False) -> Path:
     return folder
 
 
-class Checker(HTMLParser):
-    """Counts what opens and closes, and what would be fetched."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.fetched: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "img", "link"):
-            self.open.append(tag)
-        self.fetched += [str(v) for k, v in attrs if k in ("src", "href")]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def check(page: str) -> Checker:
-    checker = Checker()
-    checker.feed(page)
-    assert checker.open == []
-    assert "http" not in re.sub(r"data:[^\"]*", "", page)
-    assert all(source.startswith("data:image/svg+xml;base64,") for source in checker.fetched)
-    return checker
-
-
-def test_a_report_answers_first_and_needs_nothing_but_itself(tmp_path: Path) -> None:
+def test_a_report_answers_first_and_needs_nothing_but_itself(tmp_path: Path, check: Check) -> None:
     run = make_run(tmp_path / "run ü", make_table())
     page = write_report(run).read_text(encoding="utf-8")
-    assert len(check(page).fetched) == 3
+    assert len(check(page).pictures) == 6
     auc = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["metrics"]["auc"]
     answer = re.search(r'class="answer">(.*?)</p>', page)
     assert answer
@@ -128,7 +104,7 @@ def test_a_report_says_when_a_patient_is_on_both_sides(tmp_path: Path) -> None:
     assert "no patient is both" not in page
 
 
-def test_a_report_says_what_belongs_beside_the_numbers(tmp_path: Path) -> None:
+def test_a_report_says_what_belongs_beside_the_numbers(tmp_path: Path, check: Check) -> None:
     run = make_run(tmp_path / "run", make_table())
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     page = write_report(run).read_text(encoding="utf-8")
@@ -141,7 +117,9 @@ def test_a_report_says_what_belongs_beside_the_numbers(tmp_path: Path) -> None:
     assert "<li>" not in write_report(run).read_text(encoding="utf-8")
 
 
-def test_perfect_separation_is_reported_with_an_exact_bound_and_no_band(tmp_path: Path) -> None:
+def test_perfect_separation_is_reported_with_an_exact_bound_and_no_band(
+    tmp_path: Path, check: Check
+) -> None:
     table = make_table(100.0)
     table["patient_id"] = table["case_id"]
     page = write_report(make_run(tmp_path / "run", table)).read_text(encoding="utf-8")
@@ -151,7 +129,7 @@ def test_perfect_separation_is_reported_with_an_exact_bound_and_no_band(tmp_path
     assert "ROC curve without a band" in page
 
 
-def test_a_report_needs_only_metrics_and_predictions(tmp_path: Path) -> None:
+def test_a_report_needs_only_metrics_and_predictions(tmp_path: Path, check: Check) -> None:
     run = make_run(tmp_path / "run", make_table())
     for name in ("refused.csv", "splits.json", "manifest.csv", "config.yaml"):
         (run / name).unlink()
@@ -160,7 +138,7 @@ def test_a_report_needs_only_metrics_and_predictions(tmp_path: Path) -> None:
     assert "not on record" in page
 
 
-def test_a_run_of_a_single_class_is_reported_as_undefined(tmp_path: Path) -> None:
+def test_a_run_of_a_single_class_is_reported_as_undefined(tmp_path: Path, check: Check) -> None:
     table = make_table()
     run = make_run(tmp_path / "run", table.assign(label="nodule"))
     page = write_report(run).read_text(encoding="utf-8")
@@ -168,7 +146,7 @@ def test_a_run_of_a_single_class_is_reported_as_undefined(tmp_path: Path) -> Non
     assert "The AUC is undefined on 80 cases" in page
 
 
-def test_a_run_of_three_classes_is_reported_class_by_class(tmp_path: Path) -> None:
+def test_a_run_of_three_classes_is_reported_class_by_class(tmp_path: Path, check: Check) -> None:
     rng = np.random.default_rng(0)
     table = make_table().drop(columns=["prob_vessel", "prob_nodule"])
     table["label"] = np.array(["a", "b", "c"])[np.arange(80) % 3]
@@ -184,7 +162,9 @@ def test_a_run_without_metrics_says_how_to_go_on(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_a_comparison_shows_verdict_curves_and_every_difference(tmp_path: Path) -> None:
+def test_a_comparison_shows_verdict_curves_and_every_difference(
+    tmp_path: Path, check: Check
+) -> None:
     a, b = make_table(3.0), make_table(0.5, seed=1)
     result: dict[str, Any] = {
         "run_a": "c3d",
@@ -194,10 +174,10 @@ def test_a_comparison_shows_verdict_curves_and_every_difference(tmp_path: Path) 
     curves = [(n, roc_band(read_outcomes(t), 1, resamples=50)) for n, t in (("A", a), ("B", b))]
     figure = plot_roc_comparison(tmp_path / "roc", curves)
     page = write_comparison(tmp_path, result, figure).read_text(encoding="utf-8")
-    assert len(check(page).fetched) == 1
+    assert len(check(page).pictures) == 1
     assert result["verdict"].split(":")[0] in page
     assert page.count("<tr>") == 1 + len(result["metrics"])
-    assert not check(write_comparison(tmp_path, result, None).read_text(encoding="utf-8")).fetched
+    assert not check(write_comparison(tmp_path, result, None).read_text(encoding="utf-8")).pictures
 
 
 def test_figures_are_written_twice_repeat_exactly_and_leave_matplotlib_alone(

@@ -1,0 +1,31 @@
+"""The page of a training run."""
+
+RUN = """{% extends "frame" %}
+{% import "macros" as show %}{% import "record" as part %}{% import "player" as play %}
+{% block body %}
+{{ show.contents(contents) }}
+<h2 id="performance">Performance</h2>
+{{ show.measures(rows, level) }}
+<p class="quiet">{{ method }}</p>
+{% if notes %}<ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
+{{ show.figures(figures, ["roc", "pr", "reliability", "decision"]) }}
+{% if confusion %}<h2 id="decisions">Decisions</h2>
+<p class="quiet">{{ decided }}</p>
+<div class="wide"><table><thead><tr><th>True class</th>
+{% for name in classes %}<th class="number">called {{ name }}</th>{% endfor %}</tr></thead><tbody>
+{% for counts in confusion %}<tr><th>{{ classes[loop.index0] }}</th>
+{% for count in counts %}<td class="number">{{ count }}</td>{% endfor %}</tr>{% endfor %}
+</tbody></table></div>{% endif %}
+{% for name, part in per_class %}<h2>{{ name }}</h2>{{ show.measures(part, level) }}{% endfor %}
+<h2 id="failures">Failures</h2>
+{% if mistakes %}{{ show.mistakes(mistakes, positive) }}
+{% else %}<p>No case was called wrong.</p>{% endif %}
+{{ play.gallery(gallery) }}
+{{ part.cases(record, figures) }}
+{% if "training" in figures %}<h2 id="training">Training</h2>
+{{ show.figures(figures, ["training"]) }}{% endif %}
+{{ part.checklist(record.checklist) }}
+{{ part.provenance(record) }}
+{% endblock %}
+{% block script %}{{ play.script(gallery, script) }}{% endblock %}
+"""

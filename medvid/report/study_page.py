@@ -1,0 +1,212 @@
+"""`report.html` of a slice-context study, from its files alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medvid.evaluate import read_outcomes, read_predictions
+from medvid.evaluate.measure import find_positive
+from medvid.evaluate.predictions import Outcomes
+from medvid.report.checklist import fill_study_checklist
+from medvid.report.curves import Curve, draw_curves
+from medvid.report.figures_study import (
+    plot_context,
+    plot_differences,
+    plot_distribution,
+    plot_learning,
+)
+from medvid.report.gallery import read_gallery
+from medvid.report.mistakes import average_seeds, list_mistakes, write_mistakes
+from medvid.report.record import make_record
+from medvid.report.render import Figures, render, write_page
+from medvid.report.study_tables import (
+    list_arms,
+    list_controls,
+    list_differences,
+    list_flipped,
+    list_networks,
+    list_subgroups,
+    list_windows,
+    say_length,
+    write_study_tables,
+)
+from medvid.report.wording import NAMES, say_count, say_p
+
+Result = Mapping[str, Any]
+
+CURVE_RESAMPLES = 1000
+"""Of the bands around curves; the numbers themselves come from the result."""
+
+ERROR_THRESHOLD = 0.5
+"""A study compares windows and chooses no operating point; errors are told at this one."""
+
+
+def write_study_page(run: Path, result: Result) -> Path:
+    """Writes `report.html`, figures/ and tables/ of a study.
+
+    Args:
+        run: its folder.
+        result: what result.json says.
+
+    Raises:
+        DataError: when something cannot be written.
+    """
+    figures = Figures()
+    _draw_study(run, result, figures)
+    mistaken, mistakes = _draw_predictions(run, result, figures)
+    record = make_record(run, result, figures, "study.yaml")
+    gallery = read_gallery(run, result["positive"])
+    record["checklist"] = fill_study_checklist(record, result, gallery, bool(mistakes))
+    write_study_tables(run, result)
+    curve, arms = result["curve"], result["arms"]
+    page = render(
+        "study",
+        title=result["name"],
+        answer=result["answer"]["sentence"],
+        design=_describe_design(result),
+        contents=_list_contents(result, figures),
+        figures=figures.items,
+        level=f"{result['level']:.0%}",
+        metric=NAMES.get(result["metric"], result["metric"]),
+        rule=_describe_rule(result),
+        windows=list_windows(result),
+        differences=list_differences(result),
+        delong=_describe_delong(result),
+        controls=list_controls(result),
+        networks=list_networks(result),
+        arms=list_arms(result),
+        learning_note=result.get("learning_note") or "",
+        planned=(result.get("planned") or {}).get("sentence", ""),
+        subgroups=list_subgroups(result),
+        mistakes=mistakes,
+        mistaken_arm=mistaken,
+        positive=result["positive"],
+        flipped=list_flipped(result),
+        narrow=arms[curve[0]]["title"] if curve else "",
+        wide=arms[curve[-1]]["title"] if curve else "",
+        gallery=gallery,
+        record=record,
+        registered=f"The settings were registered {result['registered']}, before the first "
+        f"training. SHA-256 of study.yaml: {result['hash']}",
+        deviations=result["deviations"],
+    )
+    return write_page(run / "report.html", page)
+
+
+def _draw_study(run: Path, result: Result, figures: Figures) -> None:
+    folder = run / "figures"
+    level = f"{result['level']:.0%}"
+    name = NAMES.get(result["metric"], result["metric"])
+    path = plot_context(folder / "context", result)
+    caption = f"{name} by the window that one decision sees, with {level} intervals"
+    if result["controls"]:
+        caption += "; right, the controls, retrained like the windows"
+    figures.add("context", path, caption, wide=True)
+    if result["comparisons"]:
+        path = plot_differences(folder / "differences", result)
+        figures.add(
+            "differences",
+            path,
+            f"Paired differences with {level} intervals and verdicts",
+            wide=True,
+        )
+    if result["answer"].get("distribution"):
+        path = plot_distribution(folder / "distribution", result)
+        figures.add("distribution", path, "Which window the bootstrap takes for W*")
+    if result["learning"]:
+        path = plot_learning(folder / "learning", result)
+        figures.add("learning", path, f"Learning curve, {level} intervals")
+
+
+def _draw_predictions(
+    run: Path, result: Result, figures: Figures
+) -> tuple[str, list[dict[str, Any]]]:
+    """Draws the curves of the main windows; returns the errors of the last one, and its name."""
+    curves = []
+    for name in _choose_arms(result):
+        outcomes = _read_arm(run, result, name)
+        if outcomes is not None:
+            arm = result["arms"][name]
+            curves.append(Curve(arm["title"], outcomes, arm["metrics"]))
+    if not curves:
+        return "", []
+    positive = find_positive(curves[0].outcomes.classes, result["positive"])
+    drawing = {"resamples": CURVE_RESAMPLES, "seed": 0, "level": result["level"]}
+    draw_curves(run, figures, curves, positive=positive, bootstrap=drawing)
+    errors = list_mistakes(average_seeds(curves[-1].outcomes), positive, ERROR_THRESHOLD)
+    said = f"{curves[-1].name}, called from a probability of {ERROR_THRESHOLD} on"
+    if len(result["seeds"]) > 1:
+        said += f"; probabilities are means over {len(result['seeds'])} seeds"
+    return said, write_mistakes(run, errors)
+
+
+def _choose_arms(result: Result) -> list[str]:
+    """Returns the smallest and the widest window and, last, W*; without it the best one."""
+    curve = result["curve"]
+    chosen = result["answer"].get("arm") or result["answer"].get("best")
+    wanted = [*curve[:1], *curve[-1:]]
+    others = [name for name in dict.fromkeys(wanted) if name != chosen]
+    return [*others, chosen] if chosen in result["arms"] else others
+
+
+def _read_arm(run: Path, result: Result, name: str) -> Outcomes | None:
+    """Returns the predictions of an arm that both classes are in, None where there are none."""
+    for one in (name, result["arms"][name].get("same_as")):
+        path = run / "predictions" / f"{one}.csv"
+        if one and path.is_file():
+            outcomes = read_outcomes(read_predictions(path), str(path)).known()
+            two = not outcomes.multilabel and len(outcomes.classes) == 2
+            return outcomes if two and len(set(outcomes.labels.tolist())) == 2 else None
+    return None
+
+
+def _describe_design(result: Result) -> str:
+    seen = f"{say_count(result['n_cases'], 'case')} of {say_count(result['n_patients'], 'patient')}"
+    if result["n_predictions"] != result["n_cases"]:
+        seen += f", {result['n_predictions']} predictions"
+    length = say_length(result["length"], result.get("step_mm"))
+    return (
+        f"{seen}; {say_count(result['folds'], 'fold')} and "
+        f"{say_count(len(result['seeds']), 'seed')} of {say_count(len(result['arms']), 'arm')}. "
+        f"The network is {result['network']} in every window, with {length} at its input; slices "
+        "beyond the window are copies of the middle one, and the evidence is the same in all arms."
+    )
+
+
+def _describe_rule(result: Result) -> str:
+    answer = result["answer"]
+    margin = answer.get("margin", result["margin"])
+    best = result["arms"][answer["best"]]["title"] if answer.get("best") else "none"
+    return f"W* is the smallest window not inferior to the best ({best}) by a margin of {margin:g}."
+
+
+def _describe_delong(result: Result) -> str:
+    tests: Sequence[tuple[str, Mapping[str, Any]]] = [
+        (result["arms"][c["a"]]["title"], c["delong"])
+        for c in result["comparisons"]
+        if c.get("delong")
+    ]
+    if not tests:
+        return ""
+    said = "; ".join(
+        f"{name} {test['difference']:+.3f}, p {say_p(test['p'], '= ')}" for name, test in tests
+    )
+    return f"Cross-check by DeLong, one row a patient: {said}."
+
+
+def _list_contents(result: Result, figures: Figures) -> list[tuple[str, str]]:
+    listed = {
+        "curve": "Curve",
+        "differences": "Differences",
+        "controls": "Controls" if result["controls"] else "",
+        "stability": "Stability",
+        "networks": "Networks" if result["networks"] else "",
+        "arms": "Arms",
+        "curves": "ROC" if "roc" in figures.items else "",
+        "subgroups": "Subgroups" if result["subgroups"] else "",
+        "failures": "Failures",
+        "cases": "Cases",
+        "registration": "Registration",
+        "checklist": "Checklist",
+    }
+    return [(key, name) for key, name in listed.items() if name]

@@ -1,0 +1,198 @@
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medvid.contract import DataError
+from medvid.report.characteristics import describe_patients
+from medvid.report.flow import read_flow
+from medvid.report.html import write_report
+
+Check = Callable[[str], Any]  # of conftest.py
+
+
+@pytest.fixture(scope="module")
+def reported(made_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with its page; shared, so read only."""
+    folder = tmp_path_factory.mktemp("reported") / "study ü"
+    shutil.copytree(made_study, folder)
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture
+def study(made_study: Path, tmp_path: Path) -> Path:
+    """A study of one's own, without predictions, which take time to draw."""
+    folder = tmp_path / "study"
+    shutil.copytree(made_study, folder, ignore=shutil.ignore_patterns("predictions"))
+    return folder
+
+
+def read_page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def change(folder: Path, **values: Any) -> dict[str, Any]:
+    path = folder / "result.json"
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) | values
+    path.write_text(json.dumps(result), encoding="utf-8")
+    return result
+
+
+def test_a_study_is_answered_in_one_sentence_first(reported: Path, check: Check) -> None:
+    page = read_page(reported)
+    assert len(check(page).pictures) == 9
+    result = json.loads((reported / "result.json").read_text(encoding="utf-8"))
+    body = page[page.index("<body>") :]
+    assert body.index(result["answer"]["sentence"]) < body.index("<nav")
+    assert "Not a medical device" in page
+    assert not list(reported.rglob("*.part"))
+
+
+def test_a_study_names_no_patient(reported: Path) -> None:
+    for path in (reported / "report.html", *(reported / "tables").iterdir()):
+        assert "SECRET" not in path.read_text(encoding="utf-8"), path.name
+
+
+def test_every_arm_difference_and_control_is_on_the_page(reported: Path) -> None:
+    page = read_page(reported)
+    result = json.loads((reported / "result.json").read_text(encoding="utf-8"))
+    for name, arm in result["arms"].items():
+        assert f"<th>{name}</th><td>{arm['says']}</td>" in page
+    for one in result["comparisons"]:
+        assert one["sentence"] in page
+        assert f"{one['difference']:+.3f}" in page
+    for verdict in result["control_verdicts"]:
+        assert verdict["expected"] in page
+    assert page.count("as expected") == 5
+    assert result["hash"] in page
+    assert result["deviations"][0] in page
+    assert result["learning_note"] in page
+    assert result["planned"]["sentence"] in page
+
+
+def test_the_window_that_is_the_answer_is_marked(reported: Path) -> None:
+    (row,) = re.findall(r'<tr class="chosen">(.*?)</tr>', read_page(reported), re.DOTALL)
+    assert "5 slices" in row
+    assert "W*" in row
+
+
+def test_figures_are_svg_and_png_of_300_dpi_and_tables_are_csv(reported: Path) -> None:
+    names = {path.stem for path in (reported / "figures").iterdir()}
+    assert names == {
+        *("context", "differences", "distribution", "learning", "flow"),
+        *("roc", "precision", "reliability", "decision"),
+    }
+    for name in names:
+        assert (reported / "figures" / f"{name}.svg").read_bytes().startswith(b"<?xml")
+    png = (reported / "figures" / "context.png").read_bytes()
+    assert int.from_bytes(png[16:20]) == 2160  # 7.2 inches
+    arms = read_table(reported / "tables" / "arms.csv")
+    result = json.loads((reported / "result.json").read_text(encoding="utf-8"))
+    assert {row["arm"] for row in arms} == set(result["arms"])
+    first = next(row for row in arms if row["arm"] == "w5")
+    assert float(first["auc_value"]) == result["arms"]["w5"]["metrics"]["auc"]["value"]
+    assert len(read_table(reported / "tables" / "comparisons.csv")) == len(result["comparisons"])
+    assert len(read_table(reported / "tables" / "flipped.csv")) == len(result["flipped"])
+
+
+def test_flow_counts_add_up(made_study: Path) -> None:
+    flow = read_flow(made_study, {"vessel": 160, "nodule": 80})
+    assert flow is not None
+    assert flow.found == flow.used + sum(number for _, number in flow.refused) == 248
+    assert flow.refused == (("missing_slices", 7), ("no_label", 1))
+    assert len(flow.parts) == 5
+    assert sum(int(lines[-1].split()[-1]) for _, lines in flow.parts) == flow.used
+
+
+def test_a_study_needs_only_its_result(study: Path, check: Check) -> None:
+    for name in ("manifest.csv", "splits.json", "refused.csv", "study.yaml", "environment.json"):
+        (study / name).unlink()
+    shutil.rmtree(study / "cases")
+    change(
+        study, controls=[], networks=[], learning=[], comparisons=[], subgroups=[], flipped=[],
+        control_verdicts=[], planned=None, learning_note=None, deviations=[],
+    )  # fmt: skip
+    write_report(study)
+    page = read_page(study)
+    check(page)
+    assert "No deviation" in page
+    assert "--gallery" in page
+    assert "<script" not in page
+
+
+def test_hostile_names_are_shown_and_not_run(study: Path, check: Check) -> None:
+    evil = "</script><img src=x onerror=alert(1)>"
+    index = study / "cases" / "index.json"
+    cases = json.loads(index.read_text(encoding="utf-8"))
+    for case in cases:
+        case["case_id"] = case["scores"]["title"] = evil
+    index.write_text(json.dumps(cases), encoding="utf-8")
+    result = change(study, name=evil, deviations=[evil])
+    result["arms"]["w5"]["title"] = evil
+    change(study, arms=result["arms"])
+    write_report(study)
+    page = read_page(study)
+    check(page)
+    assert "<img src=x" not in page
+    assert page.count("</script>") == 2
+
+
+def test_windows_in_mm_have_an_axis_in_mm(study: Path) -> None:
+    result = json.loads((study / "result.json").read_text(encoding="utf-8"))
+    for name, arm in result["arms"].items():
+        if name in result["curve"]:
+            arm |= {"window": None, "window_mm": 2.5 * int(name[1:]), "title": f"{name} mm"}
+    change(study, arms=result["arms"], step_mm=None)
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "W* = " in page or "12.5" in page
+
+
+def test_without_an_answer_the_page_marks_no_window(study: Path) -> None:
+    result = json.loads((study / "result.json").read_text(encoding="utf-8"))
+    nothing = {"arm": None, "window": None, "sentence": "Inconclusive at n = 240."}
+    change(study, answer=result["answer"] | nothing)
+    page = write_report(study).read_text(encoding="utf-8")
+    assert 'class="chosen"' not in page
+    assert "Inconclusive at n = 240." in page
+
+
+def test_a_study_without_result_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("name: x\n", encoding="utf-8")
+    with pytest.raises(DataError, match="medvid context --resume"):
+        write_report(tmp_path)
+
+
+def test_characteristics_count_patients_once_and_hide_what_identifies() -> None:
+    rows = [
+        {
+            "case_id": f"c{k}", "patient_id": f"p{k // 2}", "path": "x", "label": "a",
+            "age": str(40 + k // 2), "sex": "f" if k < 22 else "m", "referrer": f"Dr. {k}",
+            "birth_date": "1.1.1950", "accession": str(1000 + k),
+        }
+        for k in range(44)
+    ]  # fmt: skip
+    table = describe_patients(rows, {"Test": [f"c{k}" for k in range(6)]})
+    assert table.columns == ("All (n = 44)", "Test (n = 6)")  # accession differs within patients
+    slim = [{k: v for k, v in row.items() if k not in ("accession", "referrer")} for row in rows]
+    table = describe_patients(slim, {"Test": [f"c{k}" for k in range(6)]})
+    assert table.columns == ("All (n = 22)", "Test (n = 3)")
+    lines = {row["name"]: row["cells"] for row in table.rows}
+    ages = np.arange(40, 62)
+    assert lines["age"][0] == f"{np.median(ages):g} [{np.quantile(ages, 0.25):.1f}, 55.8]"
+    assert lines["age"][1] == "41"
+    assert lines["f"] == ["11 (50%)", "3"]
+    assert "birth_date" not in lines
+    assert any("birth_date" in note for note in table.notes)
+    assert any("Below 10" in note for note in table.notes)
