@@ -1,24 +1,52 @@
 """One real clip of UCF101, cut as each paper cuts it, forward and backward through its network."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
+from torch import nn
 
 from medvid.config import list_configs, read_config
 from medvid.data.loader import collate
 from medvid.jobs.network import build_network
 from medvid.jobs.task import open_data
+from medvid.models import MODELS, build_model
 from medvid.train.forward import compute_losses
 from medvid.train.losses import build_loss
+from medvid.train.optim import build_optimizer
 
 UCF101 = Path(__file__).parents[2] / "shared" / "data" / "video_ucf101_mini"
 PRESETS = [name for name in list_configs() if name.startswith("run/ucf101_")]
 
 
+def build_preset(name: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    config = read_config(name)
+    size = cast("Any", MODELS[config["model"]["name"]]).paper_clip
+    with torch.device("meta"):
+        network = build_model(config["model"], in_channels=3, num_classes=101, clip_size=size)
+    return network, build_optimizer(config["train"]["optimizer"], network)
+
+
 def test_every_preset_is_looked_at() -> None:
     assert "run/ucf101_c3d" in PRESETS
     assert len(PRESETS) > 20
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_rates_of_every_preset_fit_its_network(name: str) -> None:
+    network, optimizer = build_preset(name)
+    grouped = sum(len(group["params"]) for group in optimizer.param_groups)
+    assert grouped == len(list(network.parameters()))
+
+
+def test_the_last_layer_of_lrcn_learns_at_ten_times_the_rate_of_the_others() -> None:
+    network, optimizer = build_preset("run/ucf101_lrcn")
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    weight, bias = network.get_parameter("fc8.weight"), network.get_parameter("fc8.bias")
+    others = {rates[id(p)] for name, p in network.named_parameters() if "bias" not in name}
+    assert (rates[id(weight)], rates[id(bias)]) == pytest.approx((1e-2, 2e-2))
+    assert sorted(others) == pytest.approx([1e-3, 1e-2])
 
 
 @pytest.mark.slow

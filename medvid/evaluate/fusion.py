@@ -3,6 +3,8 @@
 A clip of five that shows the finding should not be outvoted by four that show none of it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,16 +72,19 @@ def fuse_crops(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return fused
 
 
-def fuse_clips(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+def fuse_clips(
+    probabilities: Sequence[NDArray[np.float64]] | NDArray[np.float64],
+) -> NDArray[np.float64]:
     """Returns the scores of a video or scan: over clips, each class's highest fused score.
 
     They say which class it is, but do not sum to 1; divide by their sum where that is needed.
 
     Args:
-        probabilities: of every crop of every clip; one crop a clip leaves the maximum alone.
+        probabilities: of every clip those of its crops; clips may have different numbers of them,
+            and one crop a clip leaves the maximum alone.
 
     Shape:
-        (clips, crops, N) -> (N,).
+        clips times (crops, N) -> (N,).
 
     Raises:
         ValueError: see `fuse_crops`; and for other axes or no clip.
@@ -87,8 +92,11 @@ def fuse_clips(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     References:
         Sun et al., ICCV 2015, section 3.4.
     """
-    scores: NDArray[np.float64] = np.asarray(probabilities, dtype=np.float64)
-    if scores.ndim != 3 or not len(scores):
-        raise ValueError(f"Scores (clips, crops, classes) are needed; these are {scores.shape}.")
-    highest: NDArray[np.float64] = fuse_crops(scores).max(axis=0)
+    shapes = [np.shape(clip) for clip in probabilities]
+    if not shapes or any(len(shape) != 2 for shape in shapes):
+        raise ValueError(
+            f"Scores (clips, crops, classes) are needed; the clips have {shapes or 'no number'}."
+        )
+    fused = np.stack([fuse_crops(clip) for clip in probabilities])
+    highest: NDArray[np.float64] = fused.max(axis=0)
     return highest

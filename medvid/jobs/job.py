@@ -44,7 +44,7 @@ def evaluate_options(
         operating_point: `youden`, `{sensitivity: 0.95}`, `{specificity: 0.9}` or a threshold;
             chosen on each fold's validation part, never on its test part.
         average: how several clips and crops of a case are joined, see
-            `medvid.train.predict.predict_loader`: `probability`, `logit` or `sci`.
+            `medvid.train.predict.predict_loader`: `probability`, `logit`, `sci` or `sci_max`.
         resamples: of the bootstrap.
         level: of the intervals.
     """
@@ -107,8 +107,8 @@ def open_job(config: Config) -> Job:
     find_model_section(config)
     if config.get("pretrain"):
         raise ConfigError(
-            "A config with a section `pretrain` can only be trained: `medvid train CONFIG`. Take "
-            "the section out to look at a training with labels.",
+            "A config with a section `pretrain` can only be checked and trained: `medvid train "
+            "CONFIG`. Take the section out to look at a training with labels.",
             code="pretraining",
         )
     init = read_init(config)

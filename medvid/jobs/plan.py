@@ -9,9 +9,9 @@ import torch
 from medvid.config import Config
 from medvid.context.arms import Arm
 from medvid.jobs.cell import lay_over
-from medvid.jobs.check import time_steps
 from medvid.jobs.job import Job
 from medvid.jobs.network import build_network, find_model_section
+from medvid.jobs.trial import time_steps
 from medvid.train.losses import build_loss
 from medvid.train.predict import choose_device
 

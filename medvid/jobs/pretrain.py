@@ -26,7 +26,7 @@ from medvid.data.splits import Fold, read_folds
 from medvid.evaluate import evaluate_predictions, read_predictions, write_predictions
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.jobs.job import Job, anchor_paths, list_train_defaults, resolve_evaluate
-from medvid.jobs.lineage import Origin, find_origin, name_people
+from medvid.jobs.lineage import Origin
 from medvid.jobs.messages import say, show_progress
 from medvid.jobs.network import (
     describe_for_checkpoint,
@@ -34,7 +34,13 @@ from medvid.jobs.network import (
 )
 from medvid.jobs.resume import check_unchanged
 from medvid.jobs.task import TaskData, build_task, read_records, resolve_data
-from medvid.jobs.teacher import MATCH, build_matcher, note_teacher, read_pretrain
+from medvid.jobs.teacher import (
+    MATCH,
+    build_matcher,
+    find_teachers,
+    note_teacher,
+    read_pretrain,
+)
 from medvid.jobs.train import check_fold_number, start_run
 from medvid.report.html import write_report
 from medvid.train.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
@@ -101,7 +107,7 @@ def pretrain(
         folds = make_pair_folds(job.data, opened.labelled, job.seed)
     check_fold_number(fold, len(folds))
     wanted = {number: one for number, one in enumerate(folds) if fold in (None, number)}
-    teachers = _find_teachers(opened, job.data.records, wanted)
+    teachers = find_teachers(opened.options, job.data.records, wanted)
     for origin in list(teachers.values())[:1]:  # told before a run folder is made
         build_matcher(job, opened.options, origin, job.data.clip_shape(), job.seed)
     if run is None:
@@ -198,14 +204,6 @@ def _add_unlabelled(fold: Fold, records: Mapping[str, Record]) -> Fold:
     return replace(fold, train=train, val=val, test=test)
 
 
-def _find_teachers(
-    opened: Pretraining, records: Sequence[Record], folds: Mapping[int, Fold]
-) -> dict[int, Origin]:
-    people = name_people(records)
-    source = Path(opened.options["teacher"])
-    return {number: find_origin(source, number, fold, people) for number, fold in folds.items()}
-
-
 def _pretrain_fold(
     job: Job,
     options: Mapping[str, Any],
@@ -229,8 +227,8 @@ def _pretrain_fold(
         training |= {"select": "last", "early_stopping_patience": None}
     fit_fold(
         matcher,
-        _load_pairs(job.data, fold.train, training=True, seed=seed),
-        _load_pairs(job.data, fold.val, training=False, seed=seed) if fold.val else None,
+        load_pairs(job.data, fold.train, training=True, seed=seed),
+        load_pairs(job.data, fold.val, training=False, seed=seed) if fold.val else None,
         folder,
         classes=ANSWERS,
         multilabel=False,
@@ -243,7 +241,7 @@ def _pretrain_fold(
     )
     if find_place().rank == 0:
         _keep_student(matcher, folder, meta)
-        loader = _load_pairs(job.data, fold.test, training=False, seed=seed)
+        loader = load_pairs(job.data, fold.test, training=False, seed=seed)
         table = predict_loader(matcher, loader, classes=ANSWERS, multilabel=False)
         table.insert(2, "fold", number)
         table.insert(3, "seed", seed)
@@ -251,9 +249,10 @@ def _pretrain_fold(
     share_from_first(f"fold_{number}", "done")
 
 
-def _load_pairs(
+def load_pairs(
     data: TaskData, cases: Sequence[str], *, training: bool, seed: int
 ) -> DataLoader[dict[str, Any]]:
+    """Returns the batches of pairs: a clip, and frames of the same patient or of another."""
     pairs = PairDataset(data.dataset(cases, training=training, seed=seed))
     options = data.options
     return build_pair_loader(pairs, batch_size=options["batch_size"], workers=options["workers"])

@@ -1,6 +1,6 @@
 """The teacher of a pre-training, and what compares it with its student."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from torch import nn
 
 from medvid.build import Spec, validate_options
 from medvid.config import Config
-from medvid.contract import ConfigError, DataError
+from medvid.contract import ConfigError, DataError, Record
 from medvid.data.labels import LabelSpace
 from medvid.data.pairs import ANSWERS
+from medvid.data.splits import Fold
 from medvid.jobs.job import Job
-from medvid.jobs.lineage import RECORD, Origin
+from medvid.jobs.lineage import RECORD, Origin, find_origin, name_people
 from medvid.jobs.network import build_network, find_model_section, load_network
 from medvid.jobs.start import Init, find_head, start_network
 from medvid.jobs.task import ClipShape
@@ -67,6 +68,24 @@ def read_pretrain(config: Config) -> dict[str, Any]:
             code="no_teacher",
         )
     return options | {"teacher": str(teacher)}
+
+
+def find_teachers(
+    options: Mapping[str, Any], records: Sequence[Record], folds: Mapping[int, Fold]
+) -> dict[int, Origin]:
+    """Finds the weights of every fold's teacher, which saw none of the fold's test patients.
+
+    Args:
+        options: of the section `pretrain`.
+        records: of the pre-training.
+        folds: number -> fold.
+
+    Raises:
+        DataError: when a fold has no teacher that is fair.
+    """
+    people = name_people(records)
+    source = Path(options["teacher"])
+    return {number: find_origin(source, number, fold, people) for number, fold in folds.items()}
 
 
 def build_matcher(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvid.layers.clips import Size, check_clips, refuse_small_size
-from medvid.layers.normalization import NORMS
+from medvid.layers.normalization import NORMS, ImageBatchNorm
 
 TrunkName = Literal["alexnet", "googlenet", "small"]
 SpaceName = Literal["keep", "average", "max"]
@@ -371,6 +371,6 @@ def _halve_size(side: int, *, times: int) -> int:
 
 def _build_norm(norm: str, channels: int) -> nn.BatchNorm2d | nn.GroupNorm:
     if norm == "batch":
-        return nn.BatchNorm2d(channels)
+        return ImageBatchNorm(channels)
     groups = cast("nn.GroupNorm", NORMS["group"](channels)).num_groups
     return nn.GroupNorm(groups, channels)

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.normalization import ImageBatchNorm
 from medvid.layers.vlad import VLAD, describe_bag, fit_anchors, normalize_length, share_frames
 
 VGG16 = (2, 2, 3, 3, 3)
@@ -260,7 +261,7 @@ def _build_norm(norm: str, channels: int) -> nn.Module:
     if norm == "none":
         return nn.Identity()
     if norm == "batch":
-        return nn.BatchNorm2d(channels)
+        return ImageBatchNorm(channels)
     return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
 
 

@@ -68,6 +68,9 @@ class C3D(nn.Module):
             twice as far apart as pixels, and no axis is halved below two positions.
         spacing: of (T, H, W) in mm, for `strides: spacing`; None, as for videos, is isotropic.
         init: `paper` (gaussian, bias 1), or `he`.
+        planar: the 2D twin with the same names, whose kernels `init` inflates: no kernel and no
+            maximum spans slices; they meet in the mean of `head: pool`, or are averaged to the
+            grid of fc6, which at the paper's size is one frame deep.
 
     Shape:
         - clips: (B, C, T, H, W), mask: (B, T); False marks padding.
@@ -102,6 +105,7 @@ class C3D(nn.Module):
         strides: Literal["paper", "spacing"] = "paper",
         spacing: tuple[float, float, float] | None = None,
         init: Literal["paper", "he"] = "paper",
+        planar: bool = False,
     ) -> None:
         super().__init__()
         refuse_small_size(clip_size, SMALLEST, "c3d")
@@ -111,6 +115,9 @@ class C3D(nn.Module):
             if strides == "spacing"
             else [Stage(mixes_slices=True, stride=pool) for pool in POOLS]
         )
+        grid = shrink_size(clip_size or PAPER_CLIP, [stage.stride for stage in plan])
+        if planar:
+            plan = [Stage(False, (1, *stage.stride[1:])) for stage in plan]
         layers = {
             "conv1a": (width, 0), "conv2a": (2 * width, 1),
             "conv3a": (4 * width, 2), "conv3b": (4 * width, 2),
@@ -119,7 +126,6 @@ class C3D(nn.Module):
         }  # fmt: skip
         kernels = [stage.kernel((3, 3, 3)) for stage in plan]
         self.trunk = Trunk(in_channels, layers, kernels, [stage.stride for stage in plan], norm)
-        grid = shrink_size(clip_size or PAPER_CLIP, [stage.stride for stage in plan])
         self.head: PaperHead | PoolHead = (
             PaperHead(8 * width, grid, 64 * width, num_classes, dropout)
             if head == "paper"
@@ -300,9 +306,11 @@ class PaperHead(nn.Module):
     def describe(
         self, maps: Float[Tensor, "batch maps t h w"], mask: Mask | None
     ) -> Float[Tensor, "batch hidden"]:
-        """Returns fc6 after ReLU; the maps of padding are zeros."""
-        flat = rearrange(self.grid(zero_padding(maps, mask)), "b c t h w -> b (c t h w)")
-        return functional.relu(self.fc6(flat))
+        """Returns fc6 after ReLU; the maps of padding are zeros, which no mean over all T sees."""
+        grid = self.grid(zero_padding(maps, mask))
+        if mask is not None and grid.shape[2] == 1:
+            grid = grid * (mask.shape[1] / mask.sum(dim=1).view(-1, 1, 1, 1, 1))
+        return functional.relu(self.fc6(rearrange(grid, "b c t h w -> b (c t h w)")))
 
     def forward(self, features: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch classes"]:
         """Returns the logits."""

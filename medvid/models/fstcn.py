@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
-from medvid.layers.normalization import GROUPS, zero_padding
+from medvid.layers.normalization import GROUPS, ImageBatchNorm, zero_padding
 
 SHARED: tuple[tuple[int, int], ...] = ((96, 7), (256, 5), (512, 3), (512, 3))
 """Filters and kernel of SCL1 to SCL4 at the paper's width; a maximum follows the first two."""
@@ -55,9 +55,8 @@ class FSTCN(nn.Module):
     Differs from the paper: trained whole and at once, without ImageNet and the stage that trains
     the spatial path as a classifier. Weights start by He's rule, those of the last layer gaussian
     .01, P orthogonal. Clips of more rows and columns than `clip_size` are averaged to its grid of
-    positions. With `evaluate.average: sci` the scores of all crops and clips are weighted by their
-    concentration at once; the paper takes the maximum over clips. Everything that
-    options other than `width`, `dropout` and `clip_size` change.
+    positions. The paper's test is the transform `grid_crop` and `evaluate.average: sci_max`.
+    Everything that options other than `width`, `dropout` and `clip_size` change.
 
     Args:
         in_channels: channels of a clip.
@@ -365,7 +364,7 @@ def _scale(channels: int, width: int) -> int:
 
 def _build_norm(norm: Norm, channels: int) -> nn.Module:
     if norm == "batch":
-        return nn.BatchNorm2d(channels)
+        return ImageBatchNorm(channels)
     if norm == "group":
         return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
     return nn.Identity()

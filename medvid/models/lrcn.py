@@ -45,10 +45,10 @@ class LRCN(nn.Module):
     With `average: softmax` the logits are the logarithms of the mean probabilities, so softmax
     gives these back. For several findings an item take `average: logits`.
 
-    Differs from the paper: fc8 learns at the rate of all other layers, not at ten times it. The
-    weights start at random, not from ImageNet. Every clip is cropped; the released loader squashes
-    whole frames to 227 x 227 unless it mirrors them. Frames of another size than `clip_size` are
-    averaged to the grid of its last map.
+    Differs from the paper: the weights start at random, not from ImageNet. Every clip is cropped;
+    the released loader squashes whole frames to 227 x 227 unless it mirrors them. Frames of another
+    size than `clip_size` are averaged to the grid of its last map. That fc8 learns at ten times the
+    rate of the others is said to the optimizer (`rates`, see run/ucf101_lrcn).
 
     Args:
         in_channels: channels of a clip.

@@ -1,5 +1,6 @@
 """LTC: Varol et al., Long-term temporal convolutions for action recognition, TPAMI 2018."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from einops import rearrange
@@ -68,6 +69,9 @@ class LTC(nn.Module):
         spacing: of (T, H, W) in mm, for `strides: spacing`; None, as for videos, is isotropic.
         init: `paper` (torch's own: uniform, one over the root of the fan-in), or `he`, which a
             plain stack of seven layers needs to learn within a short training.
+        planar: the 2D twin with the same names, whose kernels `init` inflates: no kernel and no
+            maximum spans slices. They meet in the mean of `head: pool`; fc6 of `head: paper` sees
+            means of as many pieces of the clip as it is built for (6 of 100 frames).
 
     Shape:
         - clips: (B, C, T, H, W), mask: (B, T); False marks padding. With `head: paper` T is that
@@ -103,6 +107,7 @@ class LTC(nn.Module):
         strides: Literal["paper", "spacing"] = "paper",
         spacing: tuple[float, float, float] | None = None,
         init: Literal["paper", "he"] = "paper",
+        planar: bool = False,
     ) -> None:
         super().__init__()
         whole = head == "paper"
@@ -118,10 +123,13 @@ class LTC(nn.Module):
             if strides == "spacing"
             else [Stage(mixes_slices=True, stride=pool) for pool in pools]
         )
+        grid = _shrink(built, plan)
+        if planar:
+            plan = [Stage(False, (1, *stage.stride[1:])) for stage in plan]
         self.trunk = Trunk(in_channels, width, plan, norm, ceil_mode=not whole)
         channels = WIDTHS[-1] * width
         self.head: PaperHead | PoolHead = (
-            PaperHead(channels, self.trunk.shrink(built), HIDDEN * width, num_classes, dropout)
+            PaperHead(channels, grid, HIDDEN * width, num_classes, dropout)
             if whole
             else PoolHead(channels, num_classes, dropout)
         )
@@ -192,13 +200,6 @@ class Trunk(nn.Module):
             if mask is not None:  # floor mode drops the last window, which was not full
                 mask = mask[:, : maps.shape[2]]
         return maps, mask
-
-    def shrink(self, size: Size) -> Size:
-        """Returns what the maxima leave of (T, H, W) when they drop what fills no window."""
-        t, h, w = size
-        for step_t, step_h, step_w in self.pools:
-            t, h, w = t // step_t, h // step_h, w // step_w
-        return t, h, w
 
 
 class PaperHead(nn.Module):
@@ -275,6 +276,15 @@ def _find_smallest(pool5: bool, whole: bool, *, adapts: bool) -> Size:
         return (1 if adapts else pixels // 2, pixels, pixels)
     # Kept windows: one pixel more than half, so that the last maximum has two to choose from.
     return 1, pixels // 2 + 1, pixels // 2 + 1
+
+
+def _shrink(size: Size, plan: Sequence[Stage]) -> Size:
+    """Returns what the maxima leave of (T, H, W) when they drop what fills no window."""
+    t, h, w = size
+    for stage in plan:
+        step_t, step_h, step_w = stage.stride
+        t, h, w = t // step_t, h // step_h, w // step_w
+    return t, h, w
 
 
 def _initialize(model: nn.Module) -> None:

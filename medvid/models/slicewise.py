@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.normalization import ImageBatchNorm
 from medvid.layers.pooling import FRAME_POOLS, FramePool
 
 LAST_MAP = 2
@@ -236,4 +237,4 @@ def _build_stage(norm: str, before: int, after: int, depth: int, stride: int) ->
 
 
 def _build_norm(norm: str, channels: int) -> nn.BatchNorm2d | nn.GroupNorm:
-    return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(GROUPS, channels)
+    return ImageBatchNorm(channels) if norm == "batch" else nn.GroupNorm(GROUPS, channels)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from pydantic import BeforeValidator, Field
 from rich.console import Console
@@ -31,7 +32,7 @@ from medvid.train.loop import (
 )
 from medvid.train.losses import Counts, build_loss
 from medvid.train.module import ClipClassifier
-from medvid.train.optim import build_optimizer, build_schedule
+from medvid.train.optim import build_schedule, check_optimizer
 from medvid.train.predict import Precision, choose_device
 from medvid.train.progress import ProgressReporter
 
@@ -111,7 +112,8 @@ def validate_train_options(
     build_loss(
         settings["loss"], num_classes=num_classes, multilabel=multilabel, class_counts=counts
     )
-    optimizer = build_optimizer(settings["optimizer"], nn.Linear(1, 1))
+    check_optimizer(settings["optimizer"])
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters())
     build_schedule(settings["schedule"], optimizer, steps_per_epoch=1, total_steps=1)
     return checked
 

@@ -318,5 +318,7 @@ def _merge_shares(scores: dict[Key, Scores]) -> dict[Key, Scores]:
     merged: dict[Key, Scores] = {}
     for share in shares:
         for key, found in share.items():
-            merged.setdefault(key, Scores(found.patient_id, found.label)).logits += found.logits
+            whole = merged.setdefault(key, Scores(found.patient_id, found.label))
+            whole.logits += found.logits
+            whole.clips += found.clips
     return dict(sorted(merged.items()))

@@ -6,19 +6,23 @@ that is continued after a kill has the same learning rate as one that never stop
 
 import math
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from medvid.build import Spec, build
+from medvid.build import Spec, build, fill_options, suggest
 from medvid.contract import ConfigError
+from medvid.train.freeze import list_parts
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Callable[[int], float]
+Factors = dict[str, NotNegative]
+"""Pattern of parameter names, such as `fc8.*`, -> what a rate is multiplied by."""
 
 
 def sgd(
@@ -29,6 +33,8 @@ def sgd(
     nesterov: bool = False,
     weight_decay: NotNegative = 5e-4,
     decay_norm_and_bias: bool = False,
+    rates: Factors | None = None,
+    decays: Factors | None = None,
 ) -> torch.optim.Optimizer:
     """Builds stochastic gradient descent with momentum, as the video papers train.
 
@@ -39,8 +45,11 @@ def sgd(
         nesterov: look ahead along the momentum.
         weight_decay: 5e-4, as C3D and most video papers.
         decay_norm_and_bias: also decay biases and the parameters of norms.
+        rates: pattern of parameter names -> factor of their learning rate; the first that fits
+            counts.
+        decays: pattern -> factor of their weight decay.
     """
-    groups = split_parameters(model, weight_decay, decay_norm_and_bias)
+    groups = split_parameters(model, lr, weight_decay, decay_norm_and_bias, rates, decays)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0)
 
 
@@ -52,6 +61,8 @@ def adamw(
     beta1: Share = 0.9,
     beta2: Share = 0.999,
     decay_norm_and_bias: bool = False,
+    rates: Factors | None = None,
+    decays: Factors | None = None,
 ) -> torch.optim.Optimizer:
     """Builds AdamW: weight decay apart from the gradient.
 
@@ -62,11 +73,14 @@ def adamw(
         beta1: memory of the gradient.
         beta2: memory of its square.
         decay_norm_and_bias: also decay biases and the parameters of norms.
+        rates: pattern of parameter names -> factor of their learning rate; the first that fits
+            counts.
+        decays: pattern -> factor of their weight decay.
 
     References:
         Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019.
     """
-    groups = split_parameters(model, weight_decay, decay_norm_and_bias)
+    groups = split_parameters(model, lr, weight_decay, decay_norm_and_bias, rates, decays)
     return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2))
 
 
@@ -79,6 +93,8 @@ def adam(
     beta2: Share = 0.999,
     epsilon: Positive = 1e-8,
     decay_norm_and_bias: bool = False,
+    rates: Factors | None = None,
+    decays: Factors | None = None,
 ) -> torch.optim.Optimizer:
     """Builds Adam, for repeating older results; `adamw` is the better choice with weight decay.
 
@@ -91,11 +107,14 @@ def adam(
         epsilon: added to the root of the square; a larger one shortens the steps of parameters
             with small gradients (ActionVLAD takes 1e-4).
         decay_norm_and_bias: also decay biases and the parameters of norms.
+        rates: pattern of parameter names -> factor of their learning rate; the first that fits
+            counts.
+        decays: pattern -> factor of their weight decay.
 
     References:
         Kingma and Ba, Adam: A Method for Stochastic Optimization, ICLR 2015.
     """
-    groups = split_parameters(model, weight_decay, decay_norm_and_bias)
+    groups = split_parameters(model, lr, weight_decay, decay_norm_and_bias, rates, decays)
     return torch.optim.Adam(groups, lr=lr, betas=(beta1, beta2), eps=epsilon)
 
 
@@ -230,6 +249,16 @@ def build_optimizer(spec: Spec, model: nn.Module) -> torch.optim.Optimizer:
     return build(OPTIMIZERS, spec, "optimizer", model=model)
 
 
+def check_optimizer(spec: Spec) -> None:
+    """Checks a config's optimizer without a model: all but which parameters its patterns fit.
+
+    Raises:
+        ConfigError: for an unknown name or option, or a value that cannot be meant.
+    """
+    options = fill_options(OPTIMIZERS, spec, "optimizer", given=("model",))
+    build_optimizer({**options, "rates": None, "decays": None}, nn.Linear(1, 1))
+
+
 def build_schedule(
     spec: Spec, optimizer: torch.optim.Optimizer, *, steps_per_epoch: int, total_steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
@@ -241,20 +270,52 @@ def build_schedule(
 
 
 def split_parameters(
-    model: nn.Module, weight_decay: float, decay_norm_and_bias: bool
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    decay_norm_and_bias: bool,
+    rates: Factors | None = None,
+    decays: Factors | None = None,
 ) -> list[dict[str, Any]]:
-    """Returns parameter groups: those that decay, and the biases and norms that do not.
+    """Returns parameter groups: those that decay, the biases and norms that do not, and others.
 
     Biases and the scales of norms are the parameters with one axis or none. Pulling them to zero
     does not make a network simpler (Loshchilov's argument is about weights), so they are left out.
+    A parameter that a pattern of `decays` names has that share of the weight decay, whatever it is.
+
+    Raises:
+        ConfigError: when a pattern fits no parameter.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if decay_norm_and_bias or weight_decay == 0:
-        return [{"params": trainable, "weight_decay": weight_decay}]
-    weights = [parameter for parameter in trainable if parameter.ndim > 1]
-    others = [parameter for parameter in trainable if parameter.ndim <= 1]
-    groups = [(weights, weight_decay), (others, 0.0)]
-    return [{"params": part, "weight_decay": decay} for part, decay in groups if part]
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    for option, patterns in (("rates", rates), ("decays", decays)):
+        _refuse_unknown(option, patterns or {}, [name for name, _ in model.named_parameters()])
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    plain = (1.0, 1.0)  # first, because history.csv tells the learning rate of the first group
+    groups[plain] = []
+    for name, parameter in named:
+        own = 1.0 if decay_norm_and_bias or weight_decay == 0 or parameter.ndim > 1 else 0.0
+        factors = (_find_factor(rates, name, 1.0), _find_factor(decays, name, own))
+        groups.setdefault(factors, []).append(parameter)
+    return [
+        {"params": part, "lr": lr * rate, "weight_decay": weight_decay * decay}
+        for (rate, decay), part in groups.items()
+        if part
+    ]
+
+
+def _find_factor(factors: Factors | None, name: str, default: float) -> float:
+    fitting = (factor for pattern, factor in (factors or {}).items() if fnmatchcase(name, pattern))
+    return next(fitting, default)
+
+
+def _refuse_unknown(option: str, patterns: Factors, names: list[str]) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(
+                f"`train.optimizer.{option}` names `{pattern}`, which no parameter fits."
+                f"{suggest(pattern, names)} There are {', '.join(list_parts(names))}.",
+                code="optimizer_unknown",
+            )
 
 
 def _warm_up(step: int, warmup: float) -> float:

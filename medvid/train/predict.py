@@ -12,15 +12,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medvid.evaluate.fusion import fuse_crops
+from medvid.evaluate.fusion import fuse_clips
 from medvid.train.forward import Batch, is_dense, score_clips
 
-Average = Literal["probability", "logit", "sci"]
+Average = Literal["probability", "logit", "sci", "sci_max"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 SMALLEST_CHANCE = float(np.finfo(np.float64).tiny)
 """Below it a weighted mean of probabilities has no logarithm."""
@@ -29,13 +28,18 @@ Key = tuple[str, int]
 """(case_id, frame); frame is -1 where a prediction belongs to the whole item."""
 
 
+Clip = tuple[int, ...]
+"""The frames of a clip, by which its crops are told from those of other clips."""
+
+
 @dataclass
 class Scores:
-    """The logits of one (case, frame), one vector for every clip that showed it."""
+    """The logits of one (case, frame), one vector for every clip or crop that showed it."""
 
     patient_id: str
     label: Any = None  # int, or a vector of 0, 1 and NaN; None when the batch has no labels
     logits: list[NDArray[np.float64]] = field(default_factory=list)
+    clips: list[Clip] = field(default_factory=list)  # of which each is a crop
 
 
 def predict_loader(
@@ -66,7 +70,9 @@ def predict_loader(
         precision: of the model's arithmetic; averaging is always in float64.
         average: what is averaged over clips: `probability`; `logit`, the geometric mean of the
             probabilities; `sci`, probabilities weighted by how concentrated each clip's are
-            (FSTCN's fusion of crops, over all clips and crops alike).
+            (FSTCN's fusion of crops, over all clips and crops alike); `sci_max`, the same over
+            the crops of each clip and of every class its highest over the clips (FSTCN's whole
+            test), brought to the sum 1.
         dense: score every frame; None does so when the labels are per frame.
         progress: called with the number of batches done.
 
@@ -106,12 +112,14 @@ def collect_scores(
         if not by_frame:
             found = scores.setdefault((case_id, frames[item]), Scores(patient_id, own))
             found.logits.extend(logits[item])
+            found.clips.extend(_name_clips(batch, item, len(logits[item])))
             continue
         for clip, position, frame in _shown_frames(batch, item):
             if label_is_dense and labels is not None:
                 own = labels[item, clip, position] if _has_clips(batch) else labels[item, position]
             found = scores.setdefault((case_id, frame), Scores(patient_id, own))
             found.logits.append(logits[item, clip, position])
+            found.clips.append(_name_clips(batch, item, len(logits[item]))[clip])
 
 
 def tabulate_scores(
@@ -124,7 +132,7 @@ def tabulate_scores(
     """Returns the table of predictions, see `predict_loader`."""
     rows = list(scores.values())
     logits = np.array(
-        [average_logits(np.stack(row.logits), multilabel, average) for row in rows]
+        [average_logits(np.stack(row.logits), multilabel, average, row.clips) for row in rows]
     ).reshape(len(rows), len(classes))
     columns: dict[str, Any] = {
         "case_id": [case_id for case_id, _ in scores],
@@ -141,37 +149,53 @@ def tabulate_scores(
 
 
 def average_logits(
-    logits: Float[np.ndarray, "clips classes"], multilabel: bool, average: Average
+    logits: Float[np.ndarray, "views classes"],
+    multilabel: bool,
+    average: Average,
+    clips: Sequence[Clip] | None = None,
 ) -> Float[np.ndarray, " classes"]:
-    """Averages the clips of one row.
+    """Averages the clips and crops of one row.
 
-    One clip keeps its logits. The average of probabilities is computed in the logarithm, where a
+    One alone keeps its logits. The average of probabilities is computed in the logarithm, where a
     probability that rounds to 0 or 1 still has its place.
+
+    Args:
+        logits: of every clip, or crop of one.
+        multilabel: several findings an item.
+        average: see `predict_loader`.
+        clips: which clip each is a crop of, for `sci_max`; None: each is a clip.
     """
-    clips = len(logits)
-    if clips == 1:
+    views = len(logits)
+    if views == 1:
         return logits[0]
     if average == "logit":
         return logits.mean(axis=0)
     if average == "sci":
-        return _average_by_concentration(logits, multilabel)
+        return _fuse_by_concentration(logits, multilabel, [(0,)] * views)
+    if average == "sci_max":
+        return _fuse_by_concentration(logits, multilabel, clips or [(k,) for k in range(views)])
     if multilabel:
         present = np.logaddexp.reduce(-np.logaddexp(0, -logits), axis=0)
         absent = np.logaddexp.reduce(-np.logaddexp(0, logits), axis=0)
         return present - absent
     log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    return np.logaddexp.reduce(log_p, axis=0) - np.log(clips)
+    return np.logaddexp.reduce(log_p, axis=0) - np.log(views)
 
 
-def _average_by_concentration(
-    logits: Float[np.ndarray, "clips classes"], multilabel: bool
+def _fuse_by_concentration(
+    logits: Float[np.ndarray, "views classes"], multilabel: bool, clips: Sequence[Clip]
 ) -> Float[np.ndarray, " classes"]:
     chances = to_probabilities(logits, multilabel)
+    crops = [np.flatnonzero([one == clip for one in clips]) for clip in dict.fromkeys(clips)]
     if not multilabel:
-        return np.log(np.clip(fuse_crops(chances), SMALLEST_CHANCE, None))
-    pairs = np.stack([1 - chances, chances], axis=-1)  # every finding is a task of two classes
-    fused = np.clip(fuse_crops(rearrange(pairs, "k f two -> f k two")), SMALLEST_CHANCE, None)
-    return np.log(fused[:, 1]) - np.log(fused[:, 0])
+        fused = fuse_clips([chances[rows] for rows in crops])
+        return np.log(np.clip(fused / fused.sum(), SMALLEST_CHANCE, None))
+    odds = []
+    for present in chances.T:  # every finding is a task of two classes
+        pair = np.stack([1 - present, present], axis=1)
+        absent, there = np.clip(fuse_clips([pair[rows] for rows in crops]), SMALLEST_CHANCE, None)
+        odds.append(np.log(there) - np.log(absent))
+    return np.array(odds)
 
 
 def to_probabilities(
@@ -222,6 +246,13 @@ def evaluating(model: nn.Module) -> Any:
 
 def _has_clips(batch: Batch) -> bool:
     return bool(batch["clip"].ndim == 6)
+
+
+def _name_clips(batch: Batch, item: int, views: int) -> list[Clip]:
+    """Returns which clip each view of an item shows; without `window` each is one."""
+    if "window" not in batch or views == 1:
+        return [(view,) for view in range(views)]
+    return [tuple(frames) for frames in batch["window"][item].tolist()]
 
 
 def _shown_frames(batch: Batch, item: int) -> Iterable[tuple[int, int, int]]:

@@ -34,7 +34,8 @@ from medvid.transforms.normalise import (
 from medvid.transforms.pipeline import Pipeline
 from medvid.transforms.protocol import OutputSize, Randomizable, Transform
 from medvid.transforms.resample import Resize, Spacing
-from medvid.transforms.views import FiveCrop, TenCrop, ThreeCrop
+from medvid.transforms.scaled_crop import ScaledCrop
+from medvid.transforms.views import FiveCrop, GridCrop, TenCrop, ThreeCrop
 from medvid.transforms.window import WINDOWS, Window
 
 __all__ = [
@@ -74,10 +75,12 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "random_crop": RandomCrop,
     "rotate90": Rotate90,
     "scale_intensity": ScaleIntensity,
+    "scaled_crop": ScaledCrop,
     "shift_intensity": ShiftIntensity,
     "zoom": Zoom,
     # several crops, for testing
     "five_crop": FiveCrop,
+    "grid_crop": GridCrop,
     "ten_crop": TenCrop,
     "three_crop": ThreeCrop,
 }

@@ -1,11 +1,16 @@
 """Several fixed crops of one clip, for testing; their predictions are averaged."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 
 from medvid.transforms.crops import cut, measure_room
 from medvid.transforms.flips import mirror
 from medvid.transforms.planes import MODALITIES
 from medvid.transforms.protocol import OutputSize, Sample, Size
+
+Places = Annotated[int, Field(ge=1)]
 
 
 class FiveCrop:
@@ -67,6 +72,50 @@ class TenCrop:
         """Returns a sample of ten clips."""
         five = _cut_five(sample, self.size, "ten_crop")
         return _join(five + [mirror(view, ["W"]) for view in five])
+
+
+class GridCrop:
+    """Makes a clip of every place of a grid over the frames, and the mirror image of each.
+
+    On scans the mirror images swap left and right: `mirrored: false` where a label is lateralised.
+    Must be the last step: it adds an axis.
+
+    Args:
+        size: (H, W) of each crop, in pixels.
+        grid: places along H and W, evenly spread from edge to edge; one alone lies in the middle.
+        mirrored: also mirror every crop along W.
+
+    Shape:
+        (C, T, H, W) -> (K, C, T, *size), K the places of the grid row by row, then those mirrored:
+        18 by default.
+
+    Raises:
+        DataError: for frames smaller than `size`.
+
+    References:
+        FSTCN (Sun et al., ICCV 2015, section 3.4): nine places and their mirror images.
+    """
+
+    output_size: OutputSize = "fixed"
+    adds_views = True
+
+    def __init__(
+        self, size: Size, grid: tuple[Places, Places] = (3, 3), mirrored: bool = True
+    ) -> None:
+        self.size = size
+        self.grid = grid
+        self.mirrored = mirrored
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Returns a sample of all places."""
+        tops, lefts = (
+            [room // 2] if places == 1 else [room * k // (places - 1) for k in range(places)]
+            for room, places in zip(
+                measure_room(sample, self.size, "grid_crop"), self.grid, strict=True
+            )
+        )
+        views = [cut(sample, top, left, self.size) for top in tops for left in lefts]
+        return _join(views + [mirror(view, ["W"]) for view in views if self.mirrored])
 
 
 class ThreeCrop:

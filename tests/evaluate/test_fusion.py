@@ -89,6 +89,12 @@ def test_the_clip_that_shows_the_finding_is_not_outvoted() -> None:
     assert scores.mean(axis=(0, 1)).argmax() == 0
 
 
+def test_clips_may_have_different_numbers_of_crops() -> None:
+    scores = draw_scores(1, CROPS, 3)[0]
+    wanted = np.maximum(fuse_crops(scores[:4]), fuse_crops(scores[4:]))
+    np.testing.assert_allclose(fuse_clips([scores[:4], scores[4:]]), wanted)
+
+
 def test_a_single_clip_of_a_single_crop_is_itself() -> None:
     np.testing.assert_allclose(fuse_clips(np.array([[[0.3, 0.7]]])), [0.3, 0.7])
 
@@ -100,9 +106,9 @@ def test_a_single_clip_of_a_single_crop_is_itself() -> None:
         ([[[2.0, -1.0]]], "probabilities, not logits"),
         ([[[np.nan, 1.0]]], "negative or missing"),
         ([[[0.0, 0.0]]], "nothing but zeros"),
-        ([[0.5, 0.5]], r"these are \(1, 2\)"),
-        (np.zeros((0, 1, 2)), r"these are \(0, 1, 2\)"),
-        (np.zeros((1, 0, 2)), r"these are \(1, 0, 2\)"),
+        ([[0.5, 0.5]], r"the clips have \[\(2,\)\]"),
+        (np.zeros((0, 1, 2)), r"the clips have no number"),
+        (np.zeros((1, 0, 2)), r"these are \(0, 2\)"),
     ],
 )
 def test_scores_that_cannot_be_meant_are_refused(scores: object, said: str) -> None:

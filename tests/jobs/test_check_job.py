@@ -49,7 +49,7 @@ def test_a_first_loss_that_is_no_number_is_refused(
     def overflow(*words: Any, **options: Any) -> dict[str, torch.Tensor]:
         return {name: loss * torch.inf for name, loss in losses(*words, **options).items()}
 
-    monkeypatch.setattr("medvid.jobs.check.compute_losses", overflow)
+    monkeypatch.setattr("medvid.jobs.trial.compute_losses", overflow)
     with pytest.raises(DataError, match=r"The loss is inf .* on the cases c\d+, c\d+") as refused:
         check(read_config("tiny.yaml"))
     assert refused.value.exit_code == 3

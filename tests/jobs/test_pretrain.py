@@ -87,6 +87,31 @@ def test_scans_without_labels_are_enough(project: Path, run_cli: Cli, teacher: P
         assert not held & {f"p{int(case[1:]) % 18}" for case in fold.train + fold.val}
 
 
+def test_check_tries_pairs_before_a_pretraining(project: Path, run_cli: Cli, teacher: Path) -> None:
+    answer = run_cli("check", "student.yaml", f"pretrain.teacher={teacher}")
+    assert answer.code == 0, answer.err
+    told = " ".join(answer.out.split())
+    assert "T3D" in told
+    assert "Slicewise, fold 0 from fold 0 of teacher-" in told
+    assert "first step loss" in told
+    assert not list((project / "runs").glob("student-*"))
+
+
+def test_check_of_a_pretraining_needs_no_labels_but_a_teacher(
+    project: Path, run_cli: Cli, teacher: Path
+) -> None:
+    strip_labels(project)
+    words = ["student.yaml", "data.manifest=bare.csv"]
+    other = project / "weights.pt"
+    torch.save(torch.load(teacher / "fold_0/best.ckpt", weights_only=True)["state_dict"], other)
+    spec = "pretrain.teacher_model={name: slicewise, width: 4, depths: [1]}"
+    answer = run_cli("check", *words, f"pretrain.teacher={other}", spec)
+    assert answer.code == 0, answer.err
+    refused = run_cli("check", *words)
+    assert refused.code == 2
+    assert "needs a teacher" in refused.err
+
+
 def test_it_goes_on_fold_by_fold_and_ends_the_same(
     project: Path, run_cli: Cli, teacher: Path
 ) -> None:

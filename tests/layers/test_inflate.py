@@ -85,6 +85,8 @@ def test_zero_padded_ends_break_the_fixed_point_and_the_centre_tap_does_not() ->
         ("densenet3d", {"width": 8, "growth": 4, "blocks": (2, 2), "stem": "half"}),
         ("t3d", {"width": 8, "growth": 4, "blocks": (2, 2), "stem": "half"}),
         ("t3d", {"width": 8, "growth": 4, "blocks": (2, 1), "stem": "half", "reading": "D"}),
+        ("c3d", {"width": 4, "norm": "batch", "head": "pool", "init": "he"}),
+        ("ltc", {"width": 4, "norm": "batch", "head": "pool", "init": "he", "pool5": False}),
     ],
 )
 def test_whole_networks_answer_boring_clips_as_their_planar_twin(

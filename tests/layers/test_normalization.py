@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from medvid.layers.normalization import NORMS, pool_mask
+from medvid.contract import DataError
+from medvid.layers.normalization import NORMS, FrameBatchNorm, ImageBatchNorm, pool_mask
 
 SHAPE = (3, 16, 4, 5, 5)
 
@@ -52,3 +53,35 @@ def test_a_pooled_window_with_one_frame_is_a_frame() -> None:
     assert pooled is not None
     assert pooled.tolist() == [[True, True, False], [False, False, True]]
     assert pool_mask(None, 2) is None
+
+
+@pytest.mark.parametrize("kind", [FrameBatchNorm, ImageBatchNorm])
+def test_a_single_voxel_is_measured_by_the_batches_before_it(
+    kind: type[FrameBatchNorm] | type[ImageBatchNorm],
+) -> None:
+    axes = 3 if kind is FrameBatchNorm else 2
+    norm = kind(4)
+    norm(torch.randn(6, 4, *[3] * axes) * 2 + 1)
+    before = [buffer.clone() for buffer in norm.buffers()]
+    voxel = torch.randn(1, 4, *[1] * axes, requires_grad=True)
+    trained = norm(voxel)
+    torch.testing.assert_close(trained, norm.eval()(voxel))
+    for buffer, old in zip(norm.buffers(), before, strict=True):
+        assert torch.equal(buffer, old)
+    assert torch.autograd.grad(trained.sum(), voxel)[0].all()
+
+
+def test_a_single_frame_of_one_voxel_that_is_no_padding_is_no_error() -> None:
+    norm = FrameBatchNorm(4)
+    mask = torch.tensor([[True, False]])
+    maps = torch.randn(1, 4, 2, 1, 1)
+    torch.testing.assert_close(norm(maps, mask)[:, :, :1], norm(maps[:, :, :1], None))
+
+
+@pytest.mark.parametrize("clips", [1, 2])
+def test_instance_norm_of_one_voxel_is_refused_in_a_sentence(clips: int) -> None:
+    with pytest.raises(
+        DataError, match=r"a single voxel.*`norm: batch` or `norm: group`"
+    ) as caught:
+        NORMS["instance"](4)(torch.randn(clips, 4, 1, 1, 1), None)
+    assert caught.value.code == "norm_of_one_voxel"

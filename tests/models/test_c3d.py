@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional
@@ -123,3 +125,26 @@ def test_c3d_sees_the_order_of_slices_and_kernels_of_one_slice_do_not() -> None:
     pairs = clips[:, :, [1, 0, 3, 2, 5, 4, 7, 6]]
     torch.testing.assert_close(flat(clips), flat(pairs))
     assert not torch.allclose(c3d(clips), c3d(pairs))
+
+
+def test_the_planar_twin_has_the_same_names_and_looks_at_slices_alone() -> None:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"width": 4, "norm": "batch", "head": "pool", "init": "he"}
+    full, twin = C3D(**options).eval(), C3D(**options, planar=True).eval()
+    assert list(twin.state_dict()) == list(full.state_dict())
+    clips = torch.randn(2, 1, 6, 20, 20)
+    alone = torch.stack([twin(clips[:, :, [t]]) for t in range(6)]).mean(dim=0)
+    torch.testing.assert_close(twin(clips), alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(twin(clips.flip(2)), twin(clips), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(full(clips.flip(2)), full(clips), atol=1e-5, rtol=1e-4)
+
+
+def test_the_twin_of_the_paper_fits_but_for_the_depth_of_its_kernels() -> None:
+    with torch.device("meta"):
+        full, twin = C3D(width=8), C3D(width=8, planar=True)
+    for (name, own), (twins, other) in zip(
+        full.state_dict().items(), twin.state_dict().items(), strict=True
+    ):
+        assert name == twins
+        flat = own.shape if own.ndim < 5 else (*own.shape[:2], 1, *own.shape[3:])
+        assert other.shape == flat, name

@@ -35,6 +35,8 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 4, "init": "he"},
         {"width": 4, "init": "he", "norm": "batch", "head": "pool", "strides": "spacing"},
         {"width": 8, "init": "he", "norm": "group", "head": "pool"},
+        {"width": 4, "init": "he", "norm": "batch", "head": "pool", "planar": True},
+        {"width": 4, "init": "he", "planar": True},
     ],
     "c3d_study": [{"width": 4, "init": "he", "kernel_depths": [1, 3, 5, 3, 7]}],
     "conv_pooling": [
@@ -122,6 +124,8 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"width": 4, "strides": "spacing", "norm": "batch"},
         {"width": 4, "strides": "spacing", "norm": "batch", "head": "pool", "init": "he"},
         {"width": 8, "norm": "group", "head": "pool", "init": "he", "pool5": False},
+        {"width": 4, "norm": "batch", "head": "pool", "init": "he", "planar": True},
+        {"width": 4, "pool5": False, "init": "he", "planar": True},
     ],
     "res3d": [
         {"width": 4},

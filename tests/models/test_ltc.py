@@ -133,3 +133,20 @@ def test_longer_clips_of_fewer_pixels_cost_about_the_same() -> None:
     # Voxels of the clips: 336, 302 and 201 thousand.
     assert flops[0] / flops[2] == pytest.approx(336_400 / 200_704, rel=0.1)
     assert flops[1] / flops[2] == pytest.approx(302_460 / 200_704, rel=0.1)
+
+
+@pytest.mark.parametrize("head", ["paper", "pool"])
+def test_the_planar_twin_has_the_same_names_and_no_kernel_over_slices(head: str) -> None:
+    options: dict[str, Any] = {"width": 4, "head": head, "pool5": False, "clip_size": (16, 28, 28)}
+    torch.manual_seed(0)
+    full, twin = LTC(**options).eval(), LTC(**options, planar=True).eval()
+    for (name, own), (twins, other) in zip(
+        full.state_dict().items(), twin.state_dict().items(), strict=True
+    ):
+        assert name == twins
+        flat = own.shape if own.ndim < 5 else (*own.shape[:2], 1, *own.shape[3:])
+        assert other.shape == flat, name
+    clips = torch.randn(2, 1, 16, 28, 28)
+    maps, _ = twin.trunk(clips, None)
+    alone = torch.cat([twin.trunk(clips[:, :, [t]], None)[0] for t in range(16)], dim=2)
+    torch.testing.assert_close(maps, alone, atol=1e-5, rtol=1e-4)

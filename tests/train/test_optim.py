@@ -7,7 +7,13 @@ from torch import nn
 
 from medvid.build import build
 from medvid.contract import ConfigError
-from medvid.train.optim import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
+from medvid.train.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    build_optimizer,
+    build_schedule,
+    check_optimizer,
+)
 
 
 def _follow(spec: Any, steps: int = 10, per_epoch: int = 2) -> list[float]:
@@ -88,3 +94,64 @@ def test_the_steps_of_the_training_are_not_open_to_the_config() -> None:
     spec = {"name": "cosine", "total_steps": 3}
     with pytest.raises(ConfigError, match="takes `total_steps` from the data"):
         build_schedule(spec, optimizer, steps_per_epoch=1, total_steps=1)
+
+
+class Parts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Conv3d(1, 2, 3)
+        self.vlad = nn.Linear(2, 2, bias=False)
+        self.fc8 = nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_rates_and_decays_follow_the_first_pattern_that_fits(name: str) -> None:
+    model = Parts()
+    spec = {
+        "name": name,
+        "lr": 0.1,
+        "weight_decay": 0.5,
+        "rates": {"fc8.bias": 20, "fc8.*": 10, "*.bias": 2},
+        "decays": {"vlad.*": 0, "trunk.bias": 0.1},
+    }
+    found = {
+        id(p): (group["lr"], group["weight_decay"])
+        for group in build_optimizer(spec, model).param_groups
+        for p in group["params"]
+    }
+    wanted = {
+        "trunk.weight": (0.1, 0.5),
+        "trunk.bias": (0.2, 0.05),
+        "vlad.weight": (0.1, 0.0),
+        "fc8.weight": (1.0, 0.5),
+        "fc8.bias": (2.0, 0.0),
+    }
+    for parameter, values in wanted.items():
+        assert found[id(model.get_parameter(parameter))] == pytest.approx(values), parameter
+
+
+def test_a_schedule_moves_all_rates_alike() -> None:
+    optimizer = build_optimizer({"name": "sgd", "lr": 0.1, "rates": {"fc8.*": 10}}, Parts())
+    schedule = build_schedule(
+        {"name": "step", "every": 1}, optimizer, steps_per_epoch=1, total_steps=3
+    )
+    optimizer.step()
+    schedule.step()
+    rates = sorted({round(group["lr"], 6) for group in optimizer.param_groups})
+    assert rates == pytest.approx([0.01, 0.1])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)  # what history.csv tells
+
+
+@pytest.mark.parametrize("option", ["rates", "decays"])
+def test_a_pattern_that_fits_no_parameter_is_refused(option: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"`train.optimizer.{option}` names `fc9.\*`.*trunk.\*, vlad.\*, fc8"
+    ) as caught:
+        build_optimizer({"name": "sgd", option: {"fc9.*": 10}}, Parts())
+    assert caught.value.code == "optimizer_unknown"
+
+
+def test_patterns_are_checked_before_there_is_a_model_but_for_their_names() -> None:
+    check_optimizer({"name": "sgd", "rates": {"fc8.*": 10}})
+    with pytest.raises(ConfigError, match=r"rates"):
+        check_optimizer({"name": "sgd", "rates": {"fc8.*": -1}})

@@ -83,6 +83,32 @@ def test_clips_of_an_item_are_averaged_as_probabilities() -> None:
     assert table["logit_b"].tolist() == pytest.approx([odds / 2])
 
 
+def test_crops_are_weighted_within_their_clip_and_clips_give_their_highest() -> None:
+    """FSTCN's test, against its formula: two clips of two crops; windows tell which is whose."""
+    chances = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.5, 0.5]])
+    batch = _batch(np.log(chances)[None, :, None], ["c"])
+    batch["window"] = torch.tensor([[[0], [0], [5], [5]]])
+    table = predict_loader(Echo(), [batch], average="sci_max", **SINGLE)
+    first = (0.8 * chances[0] + 0.2 * chances[1]) / (0.8 + 0.2)  # for two classes SCI = |2p - 1|
+    second = chances[2]  # the crop beside it leans to neither
+    highest = np.maximum(first, second)
+    assert table[["prob_a", "prob_b"]].to_numpy()[0] == pytest.approx(highest / highest.sum())
+    alike = predict_loader(Echo(), [batch], average="sci", **SINGLE)
+    weights = np.abs(2 * chances[:, 0] - 1)
+    wanted = weights @ chances / weights.sum()
+    assert alike[["prob_a", "prob_b"]].to_numpy()[0] == pytest.approx(wanted)
+
+
+def test_a_clip_that_shows_a_finding_is_not_outvoted_whatever_the_others_show() -> None:
+    odds = [[3.0, -3.0], [-3.0, -3.0], [-3.0, -3.0]]
+    batch = _batch([[[row] for row in odds]], ["c"])
+    batch["window"] = torch.tensor([[[0], [1], [2]]])
+    table = predict_loader(Echo(), [batch], average="sci_max", **SEVERAL)
+    present, absent = 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3))
+    assert table["prob_x"].tolist() == pytest.approx([0.5])  # as sure in one as not in two
+    assert table["prob_y"].tolist() == pytest.approx([absent / (absent + present)])
+
+
 def test_one_clip_keeps_its_logits() -> None:
     table = predict_loader(Echo(), [_batch([[[1.5, -2.0]]], ["c"])], **SINGLE)
     assert table[["logit_a", "logit_b"]].to_numpy().tolist() == [[1.5, -2.0]]

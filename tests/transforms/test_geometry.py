@@ -16,7 +16,8 @@ from medvid.transforms.crops import CenterCrop, CropOrPad, Pad, RandomCrop
 from medvid.transforms.difference import Difference
 from medvid.transforms.flips import Flip, Rotate90, mirror
 from medvid.transforms.resample import Resize, Spacing
-from medvid.transforms.views import FiveCrop, TenCrop, ThreeCrop
+from medvid.transforms.scaled_crop import ScaledCrop
+from medvid.transforms.views import FiveCrop, GridCrop, TenCrop, ThreeCrop
 
 Axis = Literal["T", "H", "W"]
 AXES = st.lists(st.sampled_from(["T", "H", "W"]), unique=True)
@@ -311,3 +312,46 @@ def test_corner_crops_use_thirteen_positions_when_asked() -> None:
     places = [(0, 0), (0, 8), (8, 0), (8, 8), (4, 4), (0, 4), (4, 0), (4, 8), (8, 4)]
     places += [(2, 2), (2, 6), (6, 2), (6, 6)]
     assert seen == {16 * top + left for top, left in places}
+
+
+def test_grid_crop_covers_the_frame_and_mirrors_every_place() -> None:
+    sample = Difference()(make_sample((4, 8, 12)))
+    views = GridCrop((4, 6))(sample)
+    clip = sample["clip"]
+    places = [(top, left) for top in (0, 2, 4) for left in (0, 3, 6)]
+    assert views["clip"].shape[0] == 18
+    for view, (top, left) in zip(views["clip"][:9], places, strict=True):
+        assert torch.equal(view, clip[..., top : top + 4, left : left + 6])
+    for key in ("clip", "difference"):
+        assert torch.equal(views[key][9:], views[key][:9].flip(-1))
+    plain = GridCrop((4, 6), grid=(1, 2), mirrored=False)(sample)["clip"]
+    assert torch.equal(plain, torch.stack([clip[..., 2:6, :6], clip[..., 2:6, 6:]]))
+
+
+def test_scaled_crops_lie_anywhere_and_their_sides_are_drawn_apart() -> None:
+    rows = torch.arange(16.0)[:, None].expand(16, 20)
+    columns = torch.arange(20.0).expand(16, 20)
+    sample = make_sample((2, 16, 20))
+    sample["clip"] = torch.stack([rows, columns])[:, None].expand(2, 2, 16, 20)
+    places = ScaledCrop((8, 8), scales=(0.5,))  # of 16 pixels: not resampled
+    corners = set()
+    for seed in range(300):
+        places.set_random_state(seed=seed)
+        clip = places(sample)["clip"]
+        top, left = (int(clip[axis, 0].min()) for axis in (0, 1))
+        assert torch.equal(clip, sample["clip"][..., top : top + 8, left : left + 8])
+        corners.add((top, left))
+    assert {top for top, _ in corners} == set(range(9))
+    assert {left for _, left in corners} == set(range(13))
+    sides = ScaledCrop((16, 16), scales=(1.0, 0.5))
+    spans = set()
+    for seed in range(40):
+        sides.set_random_state(seed=seed)
+        clip = sides(sample)["clip"][:, 0]
+        spans.add(tuple(bool(clip[axis].max() - clip[axis].min() > 8) for axis in (0, 1)))
+    assert len(spans) == 4
+
+
+def test_a_scaled_crop_without_pixels_is_refused() -> None:
+    with pytest.raises(DataError, match="`scaled_crop` finds nothing to crop in frames of 8x12"):
+        ScaledCrop((4, 4), scales=(0.1,))(make_sample((2, 8, 12)))
