@@ -8,6 +8,8 @@ UTF-16 or a western Windows' code page; decimal points or commas. Columns, in an
 * `case_id`: unique; one scan, video or region.
 * `patient_id`: cases of one patient never lie on both sides of a split.
 * `path`: a DICOM folder, a NIfTI, NRRD, MHA, NumPy or video file, a folder of frames.
+* `path_<channel>` in place of `path`, one column a channel, for cases of several scans of one grid
+  (`path_t1`, `path_flair`; phases; CT and PET); `series_<channel>` chooses a series of each.
 * `label`: the class; empty = unknown. Or, for several findings at once, `label_<name>` columns
   with 0, 1 or empty.
 * `slice` (optional): 0-based index in canonical order: axial slices feet to head, coronal ones
@@ -35,7 +37,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from medvid.contract import Label, Record, SourceError
+from medvid.contract import Channel, Label, Record, SourceError
 from medvid.io.ordering import natural_key
 from medvid.io.sheet import Row, Sheet, nearest, read_sheet
 from medvid.io.slice_truth import file_key, instance_key
@@ -54,6 +56,7 @@ _PLACES = ("slice", "sop_uid", "slice_file", "slice_mm")
 """Columns that name the slice of a row; a row fills one of them at most."""
 _OPTIONAL = ("label", *_PLACES, *_CENTER, "split", "fold", "series")
 _FINDING = "label_"
+_CHANNEL = "path_"
 # A sentence with more file names than this is not read.
 _NAMED = 5
 
@@ -107,8 +110,10 @@ def _find_table(root: Path) -> Path:
 
 def _read_manifest(root: Path) -> Sheet:
     sheet = read_sheet(root / "manifest.csv" if root.is_dir() else root)
+    channels = _list_channels(sheet)
     for column, why in _REQUIRED.items():
-        sheet.require(column, why)
+        if column != "path" or not channels:
+            sheet.require(column, why)
     findings = _list_findings(sheet)
     if findings and "label" in sheet.columns:
         _refuse(
@@ -136,20 +141,34 @@ def _list_findings(sheet: Sheet) -> list[str]:
     return [name.removeprefix(_FINDING) for name in sheet.columns if name.startswith(_FINDING)]
 
 
+def _list_channels(sheet: Sheet) -> list[str]:
+    """Returns the channels' names, in the order of the columns."""
+    return [name.removeprefix(_CHANNEL) for name in sheet.columns if name.startswith(_CHANNEL)]
+
+
+def _source_columns(sheet: Sheet) -> list[str]:
+    """Returns the columns that say where the scans of a case lie."""
+    channels = _list_channels(sheet)
+    columns = [*(_CHANNEL + name for name in channels), *(f"series_{name}" for name in channels)]
+    return [name for name in columns if name in sheet.columns] or ["path", "series"]
+
+
 def _build_record(sheet: Sheet, rows: Sequence[Row]) -> Record:
     first = rows[0]
+    channels = _read_channels(sheet, first)
     for column in _REQUIRED:
         for row in rows:
-            if not row.get(column):
+            if not row.get(column) and (column != "path" or not channels):
                 _refuse(sheet, f"has no `{column}`.", "empty_cell", row)
-    known = (*_REQUIRED, *_OPTIONAL)
+    known = (*_REQUIRED, *_OPTIONAL, *_source_columns(sheet))
     extra = [c for c in sheet.columns if c not in known and not c.startswith(_FINDING)]
     label, slices, placed = _read_labels(sheet, rows)
     return Record(
         case_id=first.get("case_id"),
         patient_id=first.get("patient_id"),
-        path=str(_locate(sheet, first)),
-        series=first.get("series") or None,
+        path=channels[0].path if channels else str(_locate(sheet, first)),
+        series=channels[0].series if channels else first.get("series") or None,
+        channels=channels,
         label=label,
         slice_labels=slices,
         placed_labels=placed,
@@ -157,6 +176,35 @@ def _build_record(sheet: Sheet, rows: Sequence[Row]) -> Record:
         split=_read_split(sheet, first),
         fold=_read_count(sheet, first, "fold"),
         extra={column: first.get(column) for column in extra},
+    )
+
+
+def _read_channels(sheet: Sheet, row: Row) -> tuple[Channel, ...]:
+    names = _list_channels(sheet)
+    if names and (row.get("path") or row.get("series")):
+        _refuse(
+            sheet,
+            f"fills `path` or `series` and has columns such as `{_CHANNEL}{names[0]}` too. Say "
+            f"where each channel lies in its own column, and leave `path` and `series` out.",
+            "two_kinds_of_path",
+            row,
+        )
+    for name in names:
+        if not row.get(_CHANNEL + name):
+            _refuse(
+                sheet,
+                f"has no `{_CHANNEL}{name}`. A case needs all channels ({', '.join(names)}): leave "
+                "the case out, or the column.",
+                "empty_cell",
+                row,
+            )
+    return tuple(
+        Channel(
+            name,
+            str(_locate(sheet, row, _CHANNEL + name)),
+            row.get(f"series_{name}") or None,
+        )
+        for name in names
     )
 
 
@@ -227,7 +275,7 @@ def _read_place(sheet: Sheet, row: Row) -> tuple[str, int | str | float | None]:
 
 def _check_agreement(sheet: Sheet, first: Row, row: Row) -> None:
     own = {*_PLACES, "label"} | {c for c in sheet.columns if c.startswith(_FINDING)}
-    for column in ("patient_id", "path", *_OPTIONAL):
+    for column in ("patient_id", *_source_columns(sheet), *_OPTIONAL):
         if column not in own and row.get(column) != first.get(column):
             _refuse(
                 sheet,
@@ -306,16 +354,18 @@ def _read_split(sheet: Sheet, row: Row) -> str | None:
     return split or None
 
 
-def _locate(sheet: Sheet, row: Row) -> Path:
+def _locate(sheet: Sheet, row: Row, column: str = "path") -> Path:
     # A table made on Windows writes folders with backslashes; Windows reads slashes as well.
-    return sheet.path.absolute().parent / row.get("path").replace("\\", "/")
+    return sheet.path.absolute().parent / row.get(column).replace("\\", "/")
 
 
 def _check_files(sheet: Sheet) -> None:
     lines: dict[Path, int] = {}
+    columns = [name for name in _source_columns(sheet) if not name.startswith("series")]
     for row in sheet:
-        if row.get("path"):
-            lines.setdefault(_locate(sheet, row), row.line)
+        for column in columns:
+            if row.get(column):
+                lines.setdefault(_locate(sheet, row, column), row.line)
     absent = [path for path in lines if not os.path.exists(path)]
     if absent:
         named = "; ".join(f"line {lines[path]}: {path}" for path in absent[:_NAMED])

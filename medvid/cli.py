@@ -169,7 +169,9 @@ def run_locked(
 @app.command()
 def predict(
     run: Run,
-    paths: Annotated[list[Path], typer.Argument(help="Files, or folders that are searched.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Scans, folders that are searched, or tables.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out")] = Path("predictions.csv"),
     store: Annotated[
         str | None, typer.Option(help="Keep decoded scans in this folder for the next time.")

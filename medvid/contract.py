@@ -72,14 +72,30 @@ Label = str | Mapping[str, int]
 
 
 @dataclass(frozen=True)
+class Channel:
+    """One of several scans that are read as the channels of one case.
+
+    Args:
+        name: such as `t1` or `pet`; the manifest's column is `path_<name>`.
+        path: a file or folder that `medvid.io.open_stack` reads.
+        series: which series of a DICOM folder, as the token that `medvid scan` prints.
+    """
+
+    name: str
+    path: str
+    series: str | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """One labelled item before it is read: a row of the manifest.
 
     Args:
         case_id: unique; one scan, one video or one region of a scan.
         patient_id: what must never be on both sides of a split.
-        path: a file or folder that `medvid.io.open_stack` reads.
+        path: a file or folder that `medvid.io.open_stack` reads; of several channels the first's.
         series: which series of a DICOM folder, as the token that `medvid scan` prints.
+        channels: the parts of a case of several channels, in their order; () for a single scan.
         label: the label of the whole stack or of the region, None when unknown.
         slice_labels: frame index in canonical order -> label, for `slice` tasks.
         placed_labels: the same for slices whose frame is not known yet: a key of
@@ -95,6 +111,7 @@ class Record:
     patient_id: str
     path: str
     series: str | None = None
+    channels: tuple[Channel, ...] = ()
     label: Label | None = None
     slice_labels: Mapping[int, Label] | None = None
     placed_labels: Mapping[str | float, Label] | None = None
@@ -115,7 +132,7 @@ class Stack:
         num_frames: slices or frames, T.
         height: rows, H.
         width: columns, W.
-        channels: 1 for scans, 3 (RGB) for colour videos.
+        channels: 1 for scans, 3 (RGB) for colour videos, more for cases of several scans.
         dtype: of the voxels that `read` returns: the native one, int16 HU for CT.
         spacing: distance of neighbours along (T, H, W): mm; for videos seconds, pixels, pixels.
         positions: (T,), rising; mm along the stack's own axis, or seconds.
@@ -217,6 +234,7 @@ class Sample(TypedDict, total=False):
     positions: "Tensor"  # (T,) float32, mm or s
     spacing: "Tensor"  # (3,) float32, along (T, H, W)
     label: "Tensor"  # () int64, or (classes,) float32; per frame with a leading T
+    channels: tuple[str, ...]  # names of the clip's channels where a case has several scans
     case_id: str
     patient_id: str
     frame: int  # the frame that the label belongs to, -1 when it belongs to the stack

@@ -227,8 +227,12 @@ class ClipDataset(Dataset[dict[str, Any]]):
         frames = window.frames[0]
         voxels = _read_rectangle(stack, frames, corner, self.crop)
         clip = torch.from_numpy(voxels.astype(np.float32))
-        if prepared.slope != 1.0 or prepared.intercept != 0.0:
-            clip = clip * prepared.slope + prepared.intercept
+        if any(slope != 1.0 for slope in prepared.slope) or any(prepared.intercept):
+            slope, intercept = (
+                torch.tensor(numbers).reshape(-1, 1, 1, 1)
+                for numbers in (prepared.slope, prepared.intercept)
+            )
+            clip = clip * slope + intercept
         sample: dict[str, Any] = {
             "clip": clip,
             "mask": torch.from_numpy(window.mask[0].copy()),
@@ -238,6 +242,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "modality": stack.modality,
             "case_id": record.case_id,
         }
+        if self.store.channels is not None:
+            sample["channels"] = self.store.channels.names
         made = self.transform(sample, rng)
         return made if self.pixels else show_place(made, stack, centre)
 

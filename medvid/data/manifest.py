@@ -3,7 +3,8 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medvid.contract import DataError, Label, MedvidError, Record
@@ -15,6 +16,9 @@ CENTER_COLUMNS = ("x_mm", "y_mm", "z_mm")
 PLACE_COLUMNS = ("slice", "sop_uid", "slice_file", "slice_mm")
 OWN_COLUMNS = frozenset({*FIXED_COLUMNS, *CENTER_COLUMNS, *PLACE_COLUMNS, "label", "split", "fold"})
 """Columns with a meaning; a record's `extra` may use none of them."""
+
+OWN_BEGINNINGS = ("label_", "path_")
+"""Columns that begin so have a meaning too: a finding, or a channel."""
 
 
 def write_manifest(path: Path, records: Sequence[Record]) -> None:
@@ -77,7 +81,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, st
 
 
 def _rows(record: Record) -> list[dict[str, str]]:
-    taken = sorted(n for n in record.extra if n in OWN_COLUMNS or n.startswith("label_"))
+    taken = sorted(n for n in record.extra if n in OWN_COLUMNS or n.startswith(OWN_BEGINNINGS))
     if taken:
         raise DataError(
             f"The record {record.case_id} has an extra column `{taken[0]}`, which has a meaning of "
@@ -87,8 +91,7 @@ def _rows(record: Record) -> list[dict[str, str]]:
     fixed = {
         "case_id": record.case_id,
         "patient_id": record.patient_id,
-        "path": record.path,
-        "series": record.series or "",
+        **_source_cells(record),
         "split": record.split or "",
         "fold": "" if record.fold is None else str(record.fold),
         **dict(record.extra),
@@ -99,6 +102,26 @@ def _rows(record: Record) -> list[dict[str, str]]:
             for name, value in zip(CENTER_COLUMNS, record.center, strict=True)
         }
     return [{**fixed, **cells} for cells in _label_rows(record)]
+
+
+def _source_cells(record: Record) -> dict[str, str]:
+    """Returns the cells that say where a record's scan lies, or its channels."""
+    if not record.channels:
+        return {"path": record.path, "series": record.series or ""}
+    paths = {f"path_{channel.name}": channel.path for channel in record.channels}
+    return paths | {f"series_{channel.name}": channel.series or "" for channel in record.channels}
+
+
+def change_paths(record: Record, change: Callable[[Path], Path]) -> Record:
+    """Returns the record with every path changed, and written with slashes."""
+    return replace(
+        record,
+        path=change(Path(record.path)).as_posix(),
+        channels=tuple(
+            replace(channel, path=change(Path(channel.path)).as_posix())
+            for channel in record.channels
+        ),
+    )
 
 
 def _label_rows(record: Record) -> list[dict[str, str]]:
@@ -143,8 +166,20 @@ def _order_columns(rows: Sequence[Mapping[str, str]]) -> list[str]:
     # An unlabelled table says so by an empty column; the source takes its absence for a typo
     # where another column has a similar name.
     labels = ["label"] if "label" in filled or not findings else []
-    usual = [*FIXED_COLUMNS, *labels, *findings, *PLACE_COLUMNS, *CENTER_COLUMNS, "split", "fold"]
-    others = [name for row in rows for name in row if name not in (*usual, "label")]
+    names = [name for row in rows for name in row]
+    channels = [name for name in dict.fromkeys(names) if name.startswith("path_")]
+    channels += [f"series_{name.removeprefix('path_')}" for name in channels]
+    usual = [
+        *FIXED_COLUMNS,
+        *channels,
+        *labels,
+        *findings,
+        *PLACE_COLUMNS,
+        *CENTER_COLUMNS,
+        "split",
+        "fold",
+    ]
+    others = [name for name in names if name not in (*usual, "label")]
     wanted = [*usual, *dict.fromkeys(others)]
-    always = ("case_id", "patient_id", "path", "label")
+    always = ("case_id", "patient_id", *(() if channels else ("path",)), "label")
     return [name for name in wanted if name in filled or name in always]

@@ -18,7 +18,7 @@ import os
 import shutil
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medvid.contract import ConfigError, DataError, MedvidError, Record, Stack
+from medvid.contract import Channel, ConfigError, DataError, MedvidError, Record, Stack
+from medvid.data.channels import Reading, find_parts, join_parts, open_parts
 from medvid.data.resample import resample_stack
 from medvid.io import open_stack
 from medvid.io.sidecars import is_sidecar, list_files
@@ -51,6 +52,11 @@ HASH_BYTES = 2**20
 """Pieces in which the pixels are hashed."""
 
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
+Source = tuple[str, str | None, tuple[Channel, ...]]
+"""Path, series and channels of a record."""
+
+Storage = tuple[float, float, np.dtype[Any]]
+"""Slope, intercept and type of stored voxels."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,13 @@ class Prepared:
     """What the sidecar says of a stored stack, besides the stack's own geometry.
 
     Args:
-        slope: native value = stored value * slope + intercept.
+        slope: of every channel; native value = stored value * slope + intercept.
         intercept: see `slope`.
         pixels: sha256 of the stored voxels; equal for identical scans under different names.
     """
 
-    slope: float
-    intercept: float
+    slope: tuple[float, ...]
+    intercept: tuple[float, ...]
     pixels: str
 
 
@@ -78,6 +84,7 @@ class Store:
         modality: overrides what the files say (NIfTI does not tell CT from MR).
         spacing: (T, H, W) in mm to resample to; 0 keeps an axis as it is.
         size: (H, W) in pixels to resize every frame to, as the video papers do.
+        channels: how cases of several scans are read; None for single scans.
     """
 
     root: Path
@@ -85,12 +92,11 @@ class Store:
     modality: str | None = None
     spacing: tuple[float, float, float] | None = None
     size: tuple[int, int] | None = None
+    channels: Reading | None = None
     _opened: OrderedDict[Path, tuple[Stack, Prepared]] = field(
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )
-    _keys: dict[tuple[str, str | None], Path] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _keys: dict[Source, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # Open maps stay in the process that opened them; keys are worth taking along.
@@ -130,9 +136,9 @@ class Store:
             progress: called with the number of records done.
         """
         refused: list[tuple[Record, MedvidError]] = []
-        failed: dict[tuple[str, str | None], MedvidError] = {}
+        failed: dict[Source, MedvidError] = {}
         for done, record in enumerate(records, start=1):
-            source = (record.path, record.series)
+            source = name_source(record)
             try:
                 if source in failed:
                     raise failed[source]
@@ -148,10 +154,14 @@ class Store:
         return refused
 
     def _sidecar(self, record: Record) -> Path:
-        source = (record.path, record.series)
+        source = name_source(record)
         if source not in self._keys:
-            options = [self.plane, self.modality, self.spacing, self.size, record.series]
-            text = json.dumps([READER_VERSION, fingerprint(Path(record.path)), options])
+            options: list[Any] = [self.plane, self.modality, self.spacing, self.size, record.series]
+            parts = find_parts(record, self.channels)
+            if self.channels is not None:
+                options += [self.channels.align, self.channels.modality]
+                options += [[part.name, part.series] for part in parts]
+            text = json.dumps([READER_VERSION, fingerprint_parts(record, parts), options])
             key = hashlib.sha256(text.encode()).hexdigest()[:32]
             self._keys[source] = self.root / key[:2] / f"{key}.json"
         return self._keys[source]
@@ -168,13 +178,31 @@ class Store:
             self._opened.popitem(last=False)
         return opened
 
+    def open_source(self, record: Record) -> Stack:
+        """Opens the record's own files, on their own grid; stores nothing.
+
+        Raises:
+            MedvidError: when the source cannot be read; the message names it.
+        """
+        stacks = self._open_parts(record)
+        return stacks[0] if self.channels is None else join_parts(stacks, self.channels.names)
+
+    def _open_parts(self, record: Record) -> list[Stack]:
+        parts = find_parts(record, self.channels)
+        if self.channels is None:
+            return [
+                open_stack(
+                    record.path, series=record.series, plane=self.plane, modality=self.modality
+                )
+            ]
+        return open_parts(parts, self.channels, self.plane)
+
     def _write(self, record: Record, sidecar: Path) -> None:
-        stack = open_stack(
-            record.path, series=record.series, plane=self.plane, modality=self.modality
-        )
+        parts = self._open_parts(record)
         if self.spacing is not None or self.size is not None:
-            stack = resample_stack(stack, spacing=self.spacing, size=self.size)
-        slope, intercept, dtype = _choose_storage(stack, record)
+            parts = [resample_stack(one, spacing=self.spacing, size=self.size) for one in parts]
+        stack = parts[0] if self.channels is None else join_parts(parts, self.channels.names)
+        slope, intercept, dtype = _join_storage(parts, [_choose_storage(p, record) for p in parts])
         raw = sidecar.with_suffix(".raw")
         try:
             sidecar.parent.mkdir(parents=True, exist_ok=True)
@@ -188,6 +216,37 @@ class Store:
                 raise _explain_disk(error, self.root, stack) from error
         except OSError as error:
             raise _explain_disk(error, self.root, stack) from error
+
+
+def name_source(record: Record) -> Source:
+    """Returns what tells the stack of a record from others: several records may share one."""
+    return record.path, record.series, record.channels
+
+
+def fingerprint_records(records: Sequence[Record]) -> dict[str, str]:
+    """Returns the fingerprint of every case, by its id.
+
+    Raises:
+        DataError: when there is nothing at a path.
+    """
+    known: dict[Source, str] = {}
+    for record in records:
+        source = name_source(record)
+        if source not in known:
+            known[source] = fingerprint_parts(record, record.channels)
+    return {record.case_id: known[name_source(record)] for record in records}
+
+
+def fingerprint_parts(record: Record, parts: Sequence[Channel]) -> str:
+    """Returns the fingerprint of a record's files, or of all its channels' files.
+
+    Raises:
+        DataError: when there is nothing at a path.
+    """
+    if not parts:
+        return fingerprint(Path(record.path))
+    every = "|".join(fingerprint(Path(part.path)) for part in parts)
+    return hashlib.sha256(every.encode()).hexdigest()[:32]
 
 
 def fingerprint(path: Path) -> str:
@@ -233,7 +292,23 @@ def _files_of(path: Path) -> list[Path]:
     return [path]
 
 
-def _choose_storage(stack: Stack, record: Record) -> tuple[float, float, np.dtype[Any]]:
+def _join_storage(
+    parts: Sequence[Stack], chosen: Sequence[Storage]
+) -> tuple[list[float], list[float], np.dtype[Any]]:
+    """Returns slope and intercept of every channel, and the type of all.
+
+    One map has one type. Where 16 bits do not hold every channel, as of CT beside a PET of many
+    orders of magnitude, all are kept as float32, which holds 16-bit values exactly.
+    """
+    dtype = np.result_type(*(kind for _, _, kind in chosen))
+    if len(chosen) > 1 and dtype.itemsize > np.dtype(np.int16).itemsize:
+        dtype = np.dtype(np.float32)
+        chosen = [(1.0, 0.0, dtype)] * len(parts)
+    counted = [one for one, part in zip(chosen, parts, strict=True) for _ in range(part.channels)]
+    return [slope for slope, _, _ in counted], [start for _, start, _ in counted], dtype
+
+
+def _choose_storage(stack: Stack, record: Record) -> Storage:
     """Returns slope, intercept and the stored type for a stack's voxels."""
     if stack.dtype in (np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.int16)):
         return 1.0, 0.0, stack.dtype
@@ -252,7 +327,7 @@ def _choose_storage(stack: Stack, record: Record) -> tuple[float, float, np.dtyp
     return _choose_range(voxels)
 
 
-def _choose_range(voxels: NDArray[Any]) -> tuple[float, float, np.dtype[Any]]:
+def _choose_range(voxels: NDArray[Any]) -> Storage:
     low, high = float(voxels.min()), float(voxels.max())
     info = np.iinfo(np.int16)
     whole = np.issubdtype(voxels.dtype, np.integer) or bool(np.all(voxels == np.rint(voxels)))
@@ -266,7 +341,11 @@ def _choose_range(voxels: NDArray[Any]) -> tuple[float, float, np.dtype[Any]]:
 
 
 def _write_voxels(
-    raw: Path, stack: Stack, dtype: np.dtype[Any], slope: float, intercept: float
+    raw: Path,
+    stack: Stack,
+    dtype: np.dtype[Any],
+    slope: Sequence[float],
+    intercept: Sequence[float],
 ) -> str:
     """Writes (C, T, H, W) raw, frame by frame where it is large; returns the sha256."""
     frame_bytes = stack.height * stack.width * stack.dtype.itemsize * stack.channels
@@ -281,9 +360,13 @@ def _write_voxels(
         for start in range(0, stack.num_frames, chunk):
             frames = range(start, min(start + chunk, stack.num_frames))
             piece = stack.read(frames)
-            if slope != 1.0 or intercept != 0.0:
-                piece = np.rint((piece.astype(np.float64) - intercept) / slope)
-            voxels[:, frames.start : frames.stop] = piece
+            for channel, (scale, start_value) in enumerate(zip(slope, intercept, strict=True)):
+                plain = scale == 1.0 and start_value == 0.0
+                voxels[channel, frames.start : frames.stop] = (
+                    piece[channel]
+                    if plain
+                    else np.rint((piece[channel].astype(np.float64) - start_value) / scale)
+                )
         voxels.flush()
         digest = hashlib.sha256(str(shape).encode())
         flat = voxels.reshape(-1).view(np.uint8)
@@ -328,7 +411,11 @@ def _explain_disk(error: OSError, root: Path, stack: Stack) -> MedvidError:
 
 
 def _describe(
-    stack: Stack, dtype: np.dtype[Any], slope: float, intercept: float, pixels: str
+    stack: Stack,
+    dtype: np.dtype[Any],
+    slope: Sequence[float],
+    intercept: Sequence[float],
+    pixels: str,
 ) -> dict[str, Any]:
     return {
         "reader_version": READER_VERSION,
@@ -341,8 +428,8 @@ def _describe(
         "affine": None if stack.affine is None else stack.affine.tolist(),
         "frame_keys": list(stack.frame_keys),
         "notes": list(stack.notes),
-        "slope": slope,
-        "intercept": intercept,
+        "slope": list(slope),
+        "intercept": list(intercept),
         "pixels": pixels,
     }
 
@@ -382,4 +469,5 @@ def _map_entry(sidecar: Path) -> tuple[Stack, Prepared]:
         frame_keys=tuple(entry["frame_keys"]),
         notes=tuple(entry["notes"]),
     )
-    return stack, Prepared(entry["slope"], entry["intercept"], entry["pixels"])
+    scale = tuple(entry["slope"]), tuple(entry["intercept"])
+    return stack, Prepared(*scale, entry["pixels"])

@@ -157,7 +157,8 @@ def predict(
 
     Args:
         run_path: the run folder.
-        paths: files, or folders that are searched. What is named twice is predicted once.
+        paths: files, or folders that are searched; or tables (.csv) of cases, as manifests are,
+            with or without labels. What is named twice is predicted once.
         store: folder for decoded stacks; None keeps no copy of them.
         console: where progress is shown.
 
@@ -165,16 +166,9 @@ def predict(
         DataError: when nothing readable is found at all, or the run needs more than scans.
     """
     run = open_run_folder(run_path)
-    if read_config(run.config)["data"]["task"] == "region":
-        raise DataError(
-            f"{run.path} is a run on regions: it looks at positions, and a scan alone has none. "
-            "Write a table with case_id, patient_id, path, x_mm, y_mm, z_mm and label, and take "
-            f"`medvid test {run.path} --manifest TABLE`.",
-            code="region_run",
-            files=[run.path],
-        )
     _list_models(run)
     found, refused = find_cases(paths)
+    _refuse_bare_scans(run, found)
     if not found:
         reason = refused[0][1].message if refused else "no scan and no video lies there"
         raise DataError(
@@ -192,10 +186,36 @@ def predict(
     return Predicted(predicted.table, (*refused, *predicted.refused), predicted.notes)
 
 
+def _refuse_bare_scans(run: RunFolder, found: Sequence[Record]) -> None:
+    """Stops when a run needs to be told more than where scans lie, and only that was told."""
+    options = read_config(run.config)["data"]
+    if options["task"] == "region" and any(record.center is None for record in found):
+        raise DataError(
+            f"{run.path} is a run on regions: it looks at positions, and a scan alone has none. "
+            "Write a table with case_id, patient_id, path, x_mm, y_mm and z_mm, and give it in "
+            f"place of the scan: medvid predict {run.path} TABLE.csv",
+            code="region_run",
+            files=[run.path],
+        )
+    names = (options.get("channels") or {}).get("names") or []
+    if names and any(not record.channels for record in found):
+        columns = ", ".join(f"path_{name}" for name in names)
+        raise DataError(
+            f"{run.path} reads the channels {', '.join(names)} of every case, and a scan alone is "
+            f"one of them. Write a table with case_id, patient_id, {columns}, and give it in place "
+            f"of the scan: medvid predict {run.path} TABLE.csv",
+            code="channels_run",
+            files=[run.path],
+        )
+
+
 def find_cases(
     paths: Sequence[Path],
 ) -> tuple[list[Record], list[tuple[Record, MedvidError]]]:
-    """Lists every stack below some paths as a record, and what was refused with its reason."""
+    """Lists every stack below some paths as a record, and what was refused with its reason.
+
+    A table among the paths gives its own cases.
+    """
     found: list[Record] = []
     refused: list[tuple[Record, MedvidError]] = []
     seen: set[tuple[Path, str]] = set()
@@ -203,6 +223,9 @@ def find_cases(
         if not path.exists():
             error = DataError(f"{path} does not exist.", code="missing_file", files=[path])
             refused.append((Record(str(path), "", str(path)), error))
+            continue
+        if path.suffix.lower() == ".csv":
+            found.extend(load_adapter("table").records(path, check_files=False))
             continue
         for row in scan_tree(path):
             place = (Path(row.path).resolve(), row.series)

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from medvid.build import validate_options
 from medvid.contract import ConfigError, DataError
-from medvid.data.manifest import write_csv, write_manifest
+from medvid.data.manifest import change_paths, write_csv, write_manifest
 from medvid.data.phantoms import write_phantom
 from medvid.io.scan import ScanRow, scan_tree
 from medvid.jobs.messages import show_progress
@@ -131,7 +131,7 @@ def make_manifest(source: str, root: Path, out: Path, options: Sequence[str]) ->
     checked = validate_options(adapter.records, given, f"source `{source}`", ["root"])
     records = [
         # The manifest may lie elsewhere than the source, so it names files from the root of all.
-        replace(record, path=Path(record.path).resolve().as_posix())
+        change_paths(record, Path.resolve)
         for record in adapter.records(root, **checked)
     ]
     write_manifest(out, records)

@@ -23,7 +23,7 @@ from typing import Any
 
 from medvid.contract import ConfigError, DataError, Record
 from medvid.data.splits import Fold, read_folds
-from medvid.data.store import fingerprint
+from medvid.data.store import fingerprint_records
 from medvid.train.runfolder import RunFolder, open_run_folder, read_json
 
 RECORD = "init.json"
@@ -161,10 +161,10 @@ def name_people(records: Sequence[Record]) -> dict[str, frozenset[str]]:
     The file counts because two manifests may name one patient differently. A file that holds
     several patients, as one big array may, says nothing about any of them.
     """
-    prints = {path: fingerprint(Path(path)) for path in {record.path for record in records}}
+    prints = fingerprint_records(records)
     return _name_cases(
         {record.case_id: record.patient_id for record in records},
-        {record.case_id: (prints[record.path], record.series or "") for record in records},
+        {record.case_id: (prints[record.case_id], record.series or "") for record in records},
     )
 
 

@@ -117,9 +117,10 @@ def space_of(meta: Mapping[str, Any]) -> LabelSpace:
 def data_of(meta: Mapping[str, Any], records: Any, store: str | None) -> TaskData:
     """Returns the way from records to batches that a checkpoint was trained with."""
     options = {
-        # Checkpoints from before these two options have neither.
+        # Checkpoints from before these options have none of them.
         "pixels": True,
         "permute_labels": False,
+        "channels": None,
         **meta["data"],
         "store": store,
         "on_bad": "quarantine",

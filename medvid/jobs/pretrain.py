@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from medvid.config import Config, check_shapes
 from medvid.contract import ConfigError, Record
+from medvid.data.channels import name_channels
 from medvid.data.labels import LabelSpace, find_label_space, list_labels
 from medvid.data.pairs import ANSWERS, PairDataset, build_pair_loader
 from medvid.data.splits import Fold, read_folds
@@ -141,6 +142,7 @@ def open_pretraining(config: Config) -> Pretraining:
     if data_section["balanced"]:
         raise ConfigError("`data.balanced` draws by labels, and pairs have none. Leave it out.")
     records, missing = read_records(data_section)
+    data_section["channels"] = name_channels(data_section["channels"], records) or None
     transforms = config.get("transforms") or {}
     labelled = _find_labelled(records, data_section, transforms)
     space = LabelSpace((), multilabel=False) if labelled is None else labelled.space

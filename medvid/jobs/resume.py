@@ -7,14 +7,13 @@ result. So a run goes on from its own copy of the manifest, and only while the f
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from medvid.config import Config, read_config
 from medvid.contract import DataError, Record
-from medvid.data.manifest import write_manifest
+from medvid.data.manifest import change_paths, write_manifest
 from medvid.data.splits import Fold
-from medvid.data.store import fingerprint
+from medvid.data.store import fingerprint_records
 from medvid.jobs.task import TaskData
 from medvid.train.runfolder import RunFolder, read_json, write_json, write_text_atomic
 
@@ -22,12 +21,12 @@ from medvid.train.runfolder import RunFolder, read_json, write_json, write_text_
 def note_cases(run: RunFolder, records: Sequence[Record]) -> None:
     """Writes the run's own manifest, and by what its cases are known again."""
     # A source may name its files from the current folder; the run must go on from any other.
-    anchored = [replace(r, path=Path(r.path).absolute().as_posix()) for r in records]
+    anchored = [change_paths(record, Path.absolute) for record in records]
     write_manifest(run.manifest, anchored)
     digest = _digest(run.manifest)
     write_text_atomic(run.manifest_digest, f"{digest}  {run.manifest.name}\n")
-    prints = {record.path: fingerprint(Path(record.path)) for record in records}
-    write_json(run.fingerprints, {record.case_id: prints[record.path] for record in records})
+    prints = fingerprint_records(records)
+    write_json(run.fingerprints, {record.case_id: prints[record.case_id] for record in records})
 
 
 def recall_config(run: RunFolder) -> Config:
@@ -89,11 +88,11 @@ def check_unchanged(run: RunFolder, data: TaskData, folds: Sequence[Fold]) -> No
     for case in sorted(wanted | set(noted)):
         if case not in held:
             raise _refuse(run, case, "is in the run's splits, but not in its manifest.csv.")
-    prints = {record.path: fingerprint(Path(record.path)) for record in data.records}
+    prints = fingerprint_records(data.records)
     for record in data.records:
         if record.case_id not in noted:
             raise _refuse(run, record.case_id, "was not there when the run began.")
-        if noted[record.case_id] != prints[record.path]:
+        if noted[record.case_id] != prints[record.case_id]:
             what = f"has changed: {record.path} is not of the same size and date any more."
             raise _refuse(run, record.case_id, what)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from medvid.contract import MedvidError, Record, Stack
 from medvid.data.labels import stratum
 from medvid.data.splits import Fold
-from medvid.io import open_stack
+from medvid.data.store import Source, name_source
 from medvid.io.ordering import natural_key
 from medvid.jobs.messages import show_progress
 from medvid.jobs.task import TaskData
@@ -74,11 +74,11 @@ def _open_headers(
     """Opens every stack; decodes one frame of the first of each kind, to find a missing codec."""
     stacks: list[Stack] = []
     refused: list[tuple[Record, MedvidError]] = []
-    seen: dict[tuple[str, str | None], MedvidError | None] = {}
+    seen: dict[Source, MedvidError | None] = {}
     kinds: set[tuple[str, str]] = set()
     with show_progress(console, "reading headers") as progress:
         for number, record in enumerate(data.records, start=1):
-            source = (record.path, record.series)
+            source = name_source(record)
             if source not in seen:
                 seen[source] = _open_one(data, record, stacks, kinds)
             error = seen[source]
@@ -92,12 +92,7 @@ def _open_one(
     data: TaskData, record: Record, stacks: list[Stack], kinds: set[tuple[str, str]]
 ) -> MedvidError | None:
     try:
-        stack = open_stack(
-            record.path,
-            series=record.series,
-            plane=data.options["plane"],
-            modality=data.options["modality"],
-        )
+        stack = data.store.open_source(record)
         kind = (Path(record.path).suffix, stack.modality)
         if kind not in kinds:
             stack.read([0])

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 
 from medvid.build import Spec, validate_options
 from medvid.config import Config
-from medvid.contract import DataError, MedvidError, Record, Sampler
+from medvid.contract import ConfigError, DataError, MedvidError, Record, Sampler
+from medvid.data.channels import channel_options, name_channels, read_options
 from medvid.data.dataset import ClipDataset, list_items
 from medvid.data.labels import (
     LabelSpace,
@@ -61,6 +62,7 @@ def data_options(
     modality: str | None = None,
     spacing: tuple[NotNegative, NotNegative, NotNegative] | None = None,
     size: tuple[AtLeastOne, AtLeastOne] | None = None,
+    channels: dict[str, Any] | None = None,
     store: str | None = None,
     batch_size: AtLeastOne = 16,
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto",
@@ -85,6 +87,7 @@ def data_options(
         modality: what the files are, where they do not say (NIfTI).
         spacing: (T, H, W) in mm to resample whole scans to; 0 keeps an axis.
         size: (H, W) in pixels to resize whole frames to.
+        channels: of cases of several scans, see `medvid.data.channels.channel_options`.
         store: folder for decoded stacks.
         batch_size: items of a batch.
         workers: loading processes.
@@ -305,6 +308,7 @@ def open_data(config: Config) -> TaskData:
     """
     options = resolve_data(config)
     records, missing = read_records(options)
+    options["channels"] = name_channels(options["channels"], records) or None
     space = find_label_space(records, options["classes"])
     labelled = [record for record in records if list_labels(record)]
     data = build_task(options, config.get("transforms") or {}, labelled, space)
@@ -348,7 +352,11 @@ def resolve_data(config: Config) -> dict[str, Any]:
         ConfigError: when the section or one of its needed options is missing, or one is unknown.
     """
     section = config.get("data") or {}
-    return data_options(**validate_options(data_options, section, "section `data`"))
+    options = data_options(**validate_options(data_options, section, "section `data`"))
+    if options["channels"] is not None:
+        given = validate_options(channel_options, options["channels"], "section `data.channels`")
+        options["channels"] = channel_options(**given)
+    return options
 
 
 def build_task(
@@ -359,6 +367,12 @@ def build_task(
 ) -> TaskData:
     """Builds the way from records to batches; reads nothing yet."""
     refuse_resampled_slices(options)
+    if options["channels"] and options["modality"] is not None:
+        raise ConfigError(
+            "`data.modality` says what all files are, and channels may differ: write "
+            "`data.channels: {modality: {CHANNEL: MODALITY}}` instead.",
+            code="two_modalities",
+        )
     sampler = build_sampler(options["sampler"])
     test_sampler = options["test_sampler"] or options["sampler"]
     if options["task"] == "slice" and not options["test_sampler"] and isinstance(sampler, Dense):
@@ -381,6 +395,7 @@ def build_task(
             modality=options["modality"],
             spacing=options["spacing"],
             size=options["size"],
+            channels=read_options(options["channels"]),
         ),
         sampler=sampler,
         test_sampler=build_sampler(test_sampler),

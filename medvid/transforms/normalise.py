@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from medvid.contract import ConfigError, DataError
-from medvid.transforms.planes import change_clip
+from medvid.transforms.planes import change_channels, change_clip
 from medvid.transforms.protocol import OutputSize, Sample
 
 _OTSU_BINS = 256  # as Otsu's 8-bit pictures; finer bins move the threshold by less than noise
@@ -32,9 +32,10 @@ class ZScore:
     Args:
         body: how body is told from air: `otsu` (the threshold that best splits the histogram in
             two), `mean` (above the clip's mean) or `all` (every voxel counts).
+        channel: the name of the one channel to normalise, of `data.channels`; None takes all.
 
     Shape:
-        (C, T, H, W) -> (C, T, H, W), channels together.
+        (C, T, H, W) -> (C, T, H, W), every channel by itself: sequences have scales of their own.
 
     References:
         Otsu, A threshold selection method from gray-level histograms, IEEE SMC 1979.
@@ -42,20 +43,29 @@ class ZScore:
 
     output_size: OutputSize = "kept"
 
-    def __init__(self, body: Literal["otsu", "mean", "all"] = "otsu") -> None:
+    def __init__(
+        self, body: Literal["otsu", "mean", "all"] = "otsu", channel: str | None = None
+    ) -> None:
         self.body = body
+        self.channel = channel
 
     def __call__(self, sample: Sample) -> Sample:
         """Returns the sample with a normalised clip."""
-        voxels = _real_voxels(sample)
+        mask = sample.get("mask")
+        return change_channels(
+            sample, self.channel, lambda clip: self._normalise(clip, mask), "zscore"
+        )
+
+    def _normalise(self, clip: Tensor, mask: Tensor | None) -> Tensor:
+        voxels = _real_voxels(clip, mask)
         if self.body == "otsu":
             voxels = voxels[voxels > find_otsu_threshold(voxels)]
         elif self.body == "mean":
             voxels = voxels[voxels > voxels.mean()]
         if len(voxels) == 0:  # a constant clip has no body
-            return change_clip(sample, torch.zeros_like(sample["clip"]))
+            return torch.zeros_like(clip)
         spread = max(float(voxels.std(correction=0)), _SMALLEST_SPREAD)
-        return change_clip(sample, (sample["clip"] - voxels.mean()) / spread)
+        return (clip - voxels.mean()) / spread
 
 
 class Percentiles:
@@ -67,9 +77,10 @@ class Percentiles:
     Args:
         low: percent of voxels that become 0.
         high: percent of voxels that stay below 1.
+        channel: the name of the one channel to map, of `data.channels`; None takes all.
 
     Shape:
-        (C, T, H, W) -> (C, T, H, W), channels together.
+        (C, T, H, W) -> (C, T, H, W), every channel by itself.
 
     Raises:
         ConfigError: when `low` is not below `high`.
@@ -77,7 +88,9 @@ class Percentiles:
 
     output_size: OutputSize = "kept"
 
-    def __init__(self, low: Percent = 0.5, high: Percent = 99.5) -> None:
+    def __init__(
+        self, low: Percent = 0.5, high: Percent = 99.5, channel: str | None = None
+    ) -> None:
         if low >= high:
             raise ConfigError(
                 f"The transform `percentiles` needs low < high, and got {low:g} and {high:g}.",
@@ -85,12 +98,20 @@ class Percentiles:
             )
         self.low = low
         self.high = high
+        self.channel = channel
 
     def __call__(self, sample: Sample) -> Sample:
         """Returns the sample with a clip in [0, 1]."""
-        low, high = np.percentile(_real_voxels(sample).numpy(), [self.low, self.high]).tolist()
+        mask = sample.get("mask")
+        return change_channels(
+            sample, self.channel, lambda clip: self._map(clip, mask), "percentiles"
+        )
+
+    def _map(self, clip: Tensor, mask: Tensor | None) -> Tensor:
+        voxels = _real_voxels(clip, mask).numpy()
+        low, high = np.percentile(voxels, [self.low, self.high]).tolist()
         spread = max(high - low, _SMALLEST_SPREAD)
-        return change_clip(sample, ((sample["clip"] - low) / spread).clamp_(0.0, 1.0))
+        return ((clip - low) / spread).clamp_(0.0, 1.0)
 
 
 class Scale:
@@ -253,9 +274,8 @@ def find_otsu_threshold(voxels: Tensor) -> float:
     return low + width * (float(best[0] + best[-1]) / 2 + 1)
 
 
-def _real_voxels(sample: Sample) -> Tensor:
+def _real_voxels(clip: Tensor, mask: Tensor | None) -> Tensor:
     """Returns the values of all frames that are not padding, (n,)."""
-    clip, mask = sample["clip"], sample.get("mask")
     if mask is None or bool(mask.all()) or not bool(mask.any()):
         return clip.reshape(-1)
     return clip[:, mask].reshape(-1)

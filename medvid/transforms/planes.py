@@ -7,6 +7,7 @@ same change, and it is many times faster than MONAI's volume transforms (a rotat
 
 from collections.abc import Callable
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -36,6 +37,43 @@ def change_planes(sample: Sample, change: Callable[[Tensor], Tensor]) -> Sample:
 def change_clip(sample: Sample, clip: Tensor) -> Sample:
     """Returns the sample with another clip, contiguous."""
     return {**sample, "clip": clip.contiguous()}
+
+
+def change_channels(
+    sample: Sample, channel: str | None, change: Callable[[Tensor], Tensor], what: str
+) -> Sample:
+    """Applies `change` to every channel of the clip by itself, or to one channel.
+
+    Args:
+        sample: with one clip.
+        channel: a name of `data.channels`; None changes all.
+        change: from (1, T, H, W) to (n, T, H, W).
+        what: the transform, for messages.
+
+    Raises:
+        DataError: for a channel that the clip does not have.
+    """
+    clip = sample["clip"]
+    names = sample.get("channels", ())
+    if channel is not None and channel not in names:
+        there = f"its channels are {', '.join(names)}" if names else "the case is a single scan"
+        raise DataError(
+            f"The transform `{what}` was given `channel: {channel}`, and {there}.",
+            code="unknown_channel",
+        )
+    if channel is not None and len(names) != clip.shape[0]:
+        raise DataError(
+            f"The transform `{what}` was given `channel: {channel}`, and the {len(names)} channels "
+            f"are {clip.shape[0]} at this place of the pipeline. Put it before what changes their "
+            "number.",
+            code="channels",
+        )
+    wanted = range(len(clip)) if channel is None else (names.index(channel),)
+    parts = [
+        change(clip[index : index + 1]) if index in wanted else clip[index : index + 1]
+        for index in range(len(clip))
+    ]
+    return change_clip(sample, torch.cat(parts))
 
 
 def scale_spacing(sample: Sample, factors: tuple[float, float, float]) -> Sample:

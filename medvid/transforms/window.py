@@ -1,11 +1,12 @@
 """Windows of CT: the part of the Hounsfield scale that a reader looks at."""
 
 import torch
+from torch import Tensor
 
 from medvid.build import suggest
 from medvid.contract import ConfigError, DataError
 from medvid.transforms.normalise import standardise
-from medvid.transforms.planes import change_clip
+from medvid.transforms.planes import change_channels, change_clip
 from medvid.transforms.protocol import OutputSize, Sample
 
 WINDOWS: dict[str, tuple[float, float]] = {
@@ -34,12 +35,14 @@ class Window:
         windows: a name (brain, subdural, bone, lung, mediastinum, soft_tissue, pe), a pair
             (level, width) in HU - the level comes first -, or a list of both. Several windows
             need a clip of one channel and give one channel each, in this order.
+        channel: the name of the one channel that is a CT, of `data.channels`; None takes all.
         mean: subtracted after windowing, on the [0, 1] scale; one for all windows or one each.
         std: divided by afterwards, likewise.
 
     Shape:
         (C, T, H, W) HU -> (C, T, H, W) for one window, (1, T, H, W) -> (windows, T, H, W) for
-        several.
+        several. With `channel` only that one is windowed, and becomes as many channels as there
+        are windows.
 
     Raises:
         ConfigError: for an unknown window, or a width that is not positive.
@@ -55,12 +58,14 @@ class Window:
     def __init__(
         self,
         windows: Level | list[Level],
+        channel: str | None = None,
         mean: float | list[float] | None = None,
         std: float | list[float] | None = None,
     ) -> None:
         levels = windows if isinstance(windows, list) else [windows]
         if not levels:
             raise ConfigError("The transform `window` needs at least one window.", code="window")
+        self.channel = channel
         self.windows = [_find_window(level) for level in levels]
         self.mean = mean
         self.std = std
@@ -68,17 +73,22 @@ class Window:
     def __call__(self, sample: Sample) -> Sample:
         """Returns the sample with a windowed clip."""
         clip = sample["clip"]
+        if self.channel is not None:
+            return change_channels(sample, self.channel, self._show, "window")
         if len(self.windows) > 1 and clip.shape[0] != 1:
             raise DataError(
                 f"The transform `window` makes {len(self.windows)} channels out of one, and this "
-                f"clip has {clip.shape[0]}. Windows are for CT.",
+                f"clip has {clip.shape[0]}. Windows are for CT: name its channel with `channel`.",
                 code="window_channels",
             )
+        return change_clip(sample, self._show(clip))
+
+    def _show(self, clip: Tensor) -> Tensor:
         shown = [
             ((clip - (level - width / 2)) / width).clamp_(0.0, 1.0) for level, width in self.windows
         ]
         joined = shown[0] if len(shown) == 1 else torch.cat(shown)
-        return change_clip(sample, standardise(joined, self.mean, self.std, "window"))
+        return standardise(joined, self.mean, self.std, "window")
 
 
 def _find_window(level: Level) -> tuple[float, float]:

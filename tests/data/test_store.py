@@ -112,7 +112,7 @@ def test_a_changed_file_or_option_gets_an_entry_of_its_own(tmp_path: Path) -> No
 def test_voxels_are_kept_small(tmp_path: Path, values: NDArray[Any], dtype: type[Any]) -> None:
     stack, prepared = Store(tmp_path / "store").open_prepared(save(tmp_path / "v.npy", values))
     assert stack.dtype == dtype or values.dtype == np.int32
-    native = stack.read()[0] * prepared.slope + prepared.intercept
+    native = stack.read()[0] * prepared.slope[0] + prepared.intercept[0]
     step = float(np.ptp(values.astype(np.float64))) / 65535
     np.testing.assert_allclose(native, values, atol=step)
 
@@ -121,7 +121,7 @@ def test_a_heavy_tailed_volume_keeps_its_precision(tmp_path: Path) -> None:
     body = np.random.default_rng(0).normal(1000, 100, (1, 50, 50)).astype(np.float32)
     body[0, 0, 0] = 1.7e6  # one spike, as in a real MR set
     stack, prepared = Store(tmp_path / "store").open_prepared(save(tmp_path / "v.npy", body))
-    native = stack.read()[0] * prepared.slope + prepared.intercept
+    native = stack.read()[0] * prepared.slope[0] + prepared.intercept[0]
     np.testing.assert_allclose(native, body, rtol=1e-6)
 
 

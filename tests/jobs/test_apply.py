@@ -188,13 +188,14 @@ def test_two_tests_of_one_name_lie_in_two_folders(finished: Path) -> None:
     assert str(Path("y") / "manifest.csv") in (folders[1] / "manifest.txt").read_text("utf-8")
 
 
-def test_a_region_run_is_sent_from_predict_to_test(finished: Path, run_cli: Cli) -> None:
+def test_a_region_run_asks_for_a_table_of_positions(finished: Path, run_cli: Cli) -> None:
     config = finished / "run/config.yaml"
     config.write_text(config.read_text("utf-8").replace("task: scan", "task: region"), "utf-8")
     assert read_config(config)["data"]["task"] == "region"
     answer = run_cli("predict", "run", "scans")
     assert answer.code == 3
-    assert "medvid test run --manifest" in answer.err
+    assert "x_mm, y_mm and z_mm" in answer.err
+    assert "medvid predict run TABLE.csv" in answer.err
 
 
 def test_what_is_named_twice_is_predicted_once(finished: Path, run_cli: Cli) -> None:
