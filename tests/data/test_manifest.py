@@ -26,7 +26,9 @@ names = st.from_regex(r"[a-zäö]{1,6}", fullmatch=True).filter(
 )
 findings = st.dictionaries(names, st.integers(0, 1), min_size=1, max_size=3)
 millimetres = st.floats(-1e4, 1e4)
-places = millimetres | st.from_regex(r"file:(0|[1-9]\d{0,2})|[0-9a-f]{12}(#[1-9])?", fullmatch=True)
+places = millimetres | st.from_regex(
+    r"file:(0|[1-9][0-9]{0,2})|[0-9a-f]{12}(#[1-9])?", fullmatch=True
+)
 
 
 @st.composite
