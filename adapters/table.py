@@ -18,7 +18,7 @@ UTF-16 or a western Windows' code page; decimal points or commas. Columns, in an
 * In place of `slice`, one of these names the slice of a row (optional):
   `sop_uid`, the image's SOPInstanceUID (or `UID#3` for frame 3 of a multi-frame image; written
   back as a token, never as the UID); `slice_file`, the 0-based index along the slice axis as the
-  NIfTI, NRRD or MHA file keeps it; `slice_mm`, a position in mm in DICOM patient axes: z of axial
+  NIfTI, NRRD or MHA file keeps it; `slice_at`, a position in mm in DICOM patient axes: z of axial
   slices, y of coronal, x of sagittal ones. The order of DICOM files, and InstanceNumber, name none.
 * `x_mm`, `y_mm`, `z_mm` (optional): centre of a region in DICOM patient axes.
 * `split` (train, val, test), `fold` (0, 1, ...), `series` (a token of `medvid scan`): optional.
@@ -52,7 +52,7 @@ _REQUIRED = {
 }
 _CENTER = ("x_mm", "y_mm", "z_mm")
 _SPLITS = ("train", "val", "test")
-_PLACES = ("slice", "sop_uid", "slice_file", "slice_mm")
+_PLACES = ("slice", "sop_uid", "slice_file", "slice_at")
 """Columns that name the slice of a row; a row fills one of them at most."""
 _OPTIONAL = ("label", *_PLACES, *_CENTER, "split", "fold", "series")
 _FINDING = "label_"
@@ -258,7 +258,7 @@ def _read_place(sheet: Sheet, row: Row) -> tuple[str, int | str | float | None]:
     column = filled[0]
     if column == "slice":
         return column, _read_count(sheet, row, column)
-    if column == "slice_mm":
+    if column == "slice_at":
         return column, _read_mm(sheet, row, column)
     if column == "slice_file":
         return column, file_key(_read_count(sheet, row, column) or 0)

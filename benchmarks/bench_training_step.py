@@ -1,12 +1,17 @@
-"""A training step of 3D networks against MONAI's networks of the same architecture.
+"""A training step of 3D networks against other libraries' networks of the same architecture.
 
 Run: python benchmarks/bench_training_step.py
+
+torchvision is compared where it is installed (`pip install --no-deps torchvision`, into another
+folder on PYTHONPATH). Of its video networks R3D-18 has the same parameters; its R(2+1)D-18 has
+31,296,741, where the formula of the paper for every convolution gives 33,162,255.
 
 MONAI's stems are set to those of the papers that medvid follows (ResNet-18: 3 x 7 x 7 kernel and no
 maximum; DenseNet-121: 3 x 7 x 7 kernel, a maximum that keeps T), so that both have the same
 parameters and shapes. Forward, backward and SGD step on the same batch; the two take turns.
 """
 
+import importlib.util
 import os
 import statistics
 import time
@@ -46,16 +51,36 @@ def build_monai_densenet() -> nn.Module:
     return model
 
 
-PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
-    "ResNet-18": (lambda: Res3D(project_res2a=False), build_monai_resnet),
-    "DenseNet-121": (DenseNet3D, build_monai_densenet),
+def build_torchvision_resnet() -> nn.Module:
+    """Returns R3D-18 for one channel and two classes."""
+    # A wheel built for CUDA brings no operators beside a torch without it, and cannot be imported
+    # until they are declared. The network needs none of them.
+    if not torch.cuda.is_available():
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
+    from torchvision.models.video import r3d_18
+
+    model: nn.Module = r3d_18(weights=None)
+    model.stem[0] = nn.Conv3d(1, 64, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
+    model.fc = nn.Linear(512, 2)
+    return model
+
+
+Build = Callable[[], nn.Module]
+PAIRS: dict[tuple[str, str], tuple[Build, Build]] = {
+    ("ResNet-18", "MONAI"): (lambda: Res3D(project_res2a=False), build_monai_resnet),
+    ("ResNet-18", "torchvision"): (
+        lambda: Res3D(project_res2a=False),
+        build_torchvision_resnet,
+    ),
+    ("DenseNet-121", "MONAI"): (DenseNet3D, build_monai_densenet),
 }
 
 
 class Stepper:
     """A network with its optimizer."""
 
-    def __init__(self, build: Callable[[], nn.Module]) -> None:
+    def __init__(self, build: Build) -> None:
         torch.manual_seed(0)
         self.model = build().train()
         self.parameters = sum(p.numel() for p in self.model.parameters())
@@ -70,9 +95,9 @@ class Stepper:
         return time.perf_counter() - started
 
 
-def measure(name: str) -> list[str]:
-    """Returns the row of an architecture."""
-    own, peer = (Stepper(build) for build in PAIRS[name])
+def measure(name: str, library: str) -> list[str]:
+    """Returns the row of an architecture and a library."""
+    own, peer = (Stepper(build) for build in PAIRS[name, library])
     if own.parameters != peer.parameters:
         raise ValueError(f"{name}: {own.parameters} parameters against {peer.parameters}.")
     generator = torch.Generator().manual_seed(0)
@@ -82,6 +107,7 @@ def measure(name: str) -> list[str]:
     ratio = statistics.median(ours / theirs for ours, theirs in seconds)
     return [
         name,
+        library,
         f"{own.parameters:,}",
         f"{1000 * medians[0]:.0f}",
         f"{1000 * medians[1]:.0f}",
@@ -92,10 +118,11 @@ def measure(name: str) -> list[str]:
 def main() -> None:
     """Measures, prints, and writes the section of RESULTS.md."""
     torch.set_num_threads(os.cpu_count() or 1)
+    pairs = [pair for pair in PAIRS if importlib.util.find_spec(pair[1].lower())]
     write_section(
-        "A training step against MONAI's network of the same architecture",
-        ["architecture", "parameters", "medvid, ms", "MONAI, ms", "medvid / MONAI"],
-        [measure(name) for name in PAIRS],
+        "A training step against other libraries' networks of the same architecture",
+        ["architecture", "library", "parameters", "medvid, ms", "library, ms", "medvid / library"],
+        [measure(*pair) for pair in pairs],
         "python benchmarks/bench_training_step.py",
         f"Batches of {' x '.join(map(str, BATCH))}, float32 on the CPU; medians of {ROUNDS} "
         "alternating rounds. Below 1 medvid is faster.",

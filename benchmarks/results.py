@@ -45,10 +45,12 @@ def write_section(
 
 def describe_conditions() -> str:
     """Returns date, commit and machine, for beside a result."""
-    return f"{date.today()}, commit {_read_commit()}, {_name_machine()}"
+    return f"{date.today()}, commit {read_commit()}, {_name_machine()}"
 
 
-def _read_commit() -> str:
+def read_commit() -> str:
+    """Returns the commit that is checked out, and whether the package differs from it."""
+
     def ask(*words: str) -> str:
         answer = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
         return answer.stdout.strip()

@@ -4,7 +4,8 @@ Run: python benchmarks/table_models.py phantom                      (about half 
      python benchmarks/table_models.py nodules --manifest MANIFEST  (the nodules of docs/tutorials)
 
 Each network has its scan preset, the same optimizer, epochs, clips and seeds. A finished training
-is kept below --work and not repeated. The section of the task in docs/models.md is replaced.
+is kept below --work and not repeated. The rows of the networks that were asked for are replaced in
+the section of the task in docs/models.md; the others stay, with the commit that they came from.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from results import describe_conditions
+from results import describe_conditions, read_commit
 
 from medvid.config import Config, merge, read_config
 from medvid.data.phantoms import write_phantom
@@ -159,6 +160,7 @@ def train_cell(name: str, arm: str, seed: int, manifest: Path, work: Path) -> Pa
     if not done.exists():
         config = make_config(TASKS[name], arm, seed, manifest, work / "store")
         run = train(config, runs=folder)
+        (run.path.parent / "commit.txt").write_text(read_commit(), encoding="utf-8")
         done.write_text(str(run.path), encoding="utf-8")
         auc = json.loads(run.metrics.read_text(encoding="utf-8"))["metrics"]["auc"]["value"]
         print(f"{arm}, seed {seed}: AUC {auc:.3f}", flush=True)
@@ -181,7 +183,7 @@ def write_split_phantom(work: Path) -> Path:
 
 
 def describe_arm(name: str, arm: str, runs: list[Path]) -> list[str]:
-    """Returns the row of an arm: AUC with interval, parameters, operations, seconds."""
+    """Returns the row of an arm: AUC with interval, parameters, operations, seconds, commit."""
     task, options = TASKS[name], ARMS[arm]
     table = pd.concat([read_predictions(run / "predictions_oof.csv") for run in runs])
     auc = evaluate_predictions(table)["metrics"]["auc"]
@@ -200,12 +202,23 @@ def describe_arm(name: str, arm: str, runs: list[Path]) -> list[str]:
         f"{row['flops'] / 1e9:.2f}",
         f"{seconds:.1f}",
         row["through_plane"],
+        ", ".join(sorted({(run.parent / "commit.txt").read_text("utf-8") for run in runs})),
     ]
 
 
-def write_table(name: str, rows: list[list[str]]) -> None:
-    """Replaces the section of a task in docs/models.md."""
+def keep_rows(name: str, page: str, fresh: dict[str, list[str]]) -> list[list[str]]:
+    """Returns fresh rows and those of the page in the order of `ARMS`; what is no arm is left."""
+    section = page.partition(f"<!-- {name} -->")[2].partition(f"<!-- end of {name} -->")[0]
+    cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:3] == "| `"]
+    kept = {row[0].strip("`"): row for row in cells}
+    return [(kept | fresh)[arm] for arm in ARMS if arm in kept or arm in fresh]
+
+
+def write_table(name: str, fresh: dict[str, list[str]]) -> None:
+    """Replaces the rows of some arms in the section of a task in docs/models.md."""
     task = TASKS[name]
+    page = PAGE.read_text(encoding="utf-8")
+    rows = keep_rows(name, page, fresh)
     headers = [
         "network",
         "AUC (95 % interval)",
@@ -213,16 +226,16 @@ def write_table(name: str, rows: list[list[str]]) -> None:
         "GFLOP a clip",
         "s an epoch",
         "through-plane",
+        "commit",
     ]
     lines = [f"| {' | '.join(cells)} |" for cells in (headers, ["---"] * len(headers), *rows)]
     recipe = (
         f"{task.epochs} epochs of AdamW at {task.rate:g}, one cycle, weight decay 0.05, batches of "
-        f"16, last epoch; seconds on one thread of a busy machine. "
-        f"`python benchmarks/table_models.py {name}`, {describe_conditions()}"
+        f"16, last epoch; seconds on one thread of a busy machine; each row with the commit that "
+        f"trained it. `python benchmarks/table_models.py {name}`, {describe_conditions()}"
     )
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     section = "\n".join([begin, f"## {task.title}", "", task.note, "", *lines, "", recipe, end])
-    page = PAGE.read_text(encoding="utf-8")
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     PAGE.write_text(pattern.sub(lambda _: section, page), encoding="utf-8")
 
@@ -234,7 +247,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path)
     parser.add_argument("--work", type=Path, default=Path("table_models_work"))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
     given = parser.parse_args()
     work = given.work.resolve()
     if given.task != "phantom" and given.manifest is None:
@@ -247,10 +260,10 @@ def main() -> None:
             for arm, seed in cells
         }
         runs = {cell: future.result() for cell, future in futures.items()}
-    rows = [
-        describe_arm(given.task, arm, [run for (a, _), run in runs.items() if a == arm])
+    rows = {
+        arm: describe_arm(given.task, arm, [run for (a, _), run in runs.items() if a == arm])
         for arm in given.arms
-    ]
+    }
     print(json.dumps(rows, indent=1))
     write_table(given.task, rows)
 

@@ -8,6 +8,7 @@ import SimpleITK
 
 from medvid.io import open_stack
 from medvid.io.scan import scan_tree
+from medvid.sources import load_adapter
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -49,6 +50,14 @@ def test_hospital_faults_are_not_ok_and_have_their_reason() -> None:
     assert {"missing_slices", "repeated_positions", "multi_frame", "color"} <= codes
     copies = [row for row in rows if "compressed_" in row.path and row.kind == "dicom"]
     assert [(row.verdict, row.frames) for row in copies] == [("ok", 4)] * 4
+
+
+def test_columns_of_the_nodules_that_mean_nothing_to_medvid_stay_extra() -> None:
+    """`slice_mm` there is the distance of slices, and names no slice."""
+    records = list(load_adapter("table").records(find("ct_lidc_nodule_vs_vessel")))
+    assert {record.label for record in records} == {"nodule", "vessel"}
+    assert all(record.slice_labels is None for record in records)
+    assert all(record.placed_labels is None for record in records)
 
 
 def test_ucf101_clips_are_counted_by_decoding() -> None:

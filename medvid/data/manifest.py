@@ -13,7 +13,7 @@ from medvid.io.slice_truth import FILE_KEY
 
 FIXED_COLUMNS = ("case_id", "patient_id", "path", "series")
 CENTER_COLUMNS = ("x_mm", "y_mm", "z_mm")
-PLACE_COLUMNS = ("slice", "sop_uid", "slice_file", "slice_mm")
+PLACE_COLUMNS = ("slice", "sop_uid", "slice_file", "slice_at")
 OWN_COLUMNS = frozenset({*FIXED_COLUMNS, *CENTER_COLUMNS, *PLACE_COLUMNS, "label", "split", "fold"})
 """Columns with a meaning; a record's `extra` may use none of them."""
 
@@ -28,7 +28,7 @@ def write_manifest(path: Path, records: Sequence[Record]) -> None:
     has a label as well. A record whose slices are to be labelled but are not (`slice_labels` is
     empty) takes a row for slice 0 with an empty label. Columns that no record fills are left out,
     but for the label. A slice whose frame is not known yet is named by its token, its index in the
-    file or its position, in a column `sop_uid`, `slice_file` or `slice_mm`. Paths are written as
+    file or its position, in a column `sop_uid`, `slice_file` or `slice_at`. Paths are written as
     they are; the source reads relative ones from the manifest's folder. Blanks around a text, and
     extra columns that hold nothing, do not come back.
 
@@ -146,7 +146,7 @@ def _label_rows(record: Record) -> list[dict[str, str]]:
 def _place_cell(place: str | float) -> dict[str, str]:
     """Returns the cell that names a slice; a SOPInstanceUID stands there as its token."""
     if not isinstance(place, str):
-        return {"slice_mm": repr(float(place))}
+        return {"slice_at": repr(float(place))}
     if place.startswith(FILE_KEY):
         return {"slice_file": place.removeprefix(FILE_KEY)}
     return {"sop_uid": place}

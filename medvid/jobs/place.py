@@ -67,7 +67,7 @@ def _place(record: Record, task: Task, store: Store) -> Record:
         raise DataError(
             f"{record.path}: slices are labelled by their number, and the stack holds slices that "
             "no file holds (a gap was filled), so that numbers may have moved. Name the "
-            "slices by `sop_uid` or `slice_mm`.",
+            "slices by `sop_uid` or `slice_at`.",
             code="slices_filled",
             files=[record.path],
         )

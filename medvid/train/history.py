@@ -72,6 +72,12 @@ def find_best(history: Sequence[EpochRow], monitor: Monitor) -> EpochRow | None:
     return best
 
 
+def list_values(history: Sequence[EpochRow], monitor: Monitor, step: int) -> list[float]:
+    """Returns the monitored values of the epochs that ended before `step`; larger is better."""
+    sign = 1.0 if LARGER_IS_BETTER[monitor] else -1.0
+    return [sign * float(getattr(row, monitor)) for row in history if row.step < step]
+
+
 def has_stalled(history: Sequence[EpochRow], monitor: Monitor, patience: int | None) -> bool:
     """Tells whether the last `patience` epochs brought nothing better."""
     best = find_best(history, monitor)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medvid.build import Spec
 from medvid.train.forward import compute_losses
 from medvid.train.freeze import find_frozen_norms
-from medvid.train.optim import build_optimizer, build_schedule
+from medvid.train.optim import Watch, build_optimizer, build_schedule
 
 
 class ClipClassifier(lightning.LightningModule):
@@ -24,6 +24,7 @@ class ClipClassifier(lightning.LightningModule):
         schedule: name and options; stepped after every optimizer step.
         steps_per_epoch: optimizer steps.
         total_steps: optimizer steps of the whole training.
+        watch: for the schedule `plateau`.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class ClipClassifier(lightning.LightningModule):
         schedule: Spec,
         steps_per_epoch: int,
         total_steps: int,
+        watch: Watch | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -45,6 +47,7 @@ class ClipClassifier(lightning.LightningModule):
         self.schedule_spec = schedule
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
+        self.watch = watch
         # Outside of the module tree: `train()` would wake them.
         self._still = tuple(find_frozen_norms(model))
 
@@ -71,5 +74,6 @@ class ClipClassifier(lightning.LightningModule):
             optimizer,
             steps_per_epoch=self.steps_per_epoch,
             total_steps=self.total_steps,
+            watch=self.watch,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

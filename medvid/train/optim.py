@@ -5,7 +5,7 @@ that is continued after a kill has the same learning rate as one that never stop
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -21,6 +21,8 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Callable[[int], float]
+Watch = Callable[[int], Sequence[float]]
+"""Step -> the monitored values of the epochs that ended before it; larger is better."""
 Factors = dict[str, NotNegative]
 """Pattern of parameter names, such as `fc8.*`, -> what a rate is multiplied by."""
 
@@ -230,6 +232,46 @@ def one_cycle(
     return factor
 
 
+def plateau(
+    *,
+    steps_per_epoch: int,
+    total_steps: int,
+    watch: Watch | None,
+    patience: Annotated[int, Field(ge=1)] = 10,
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1,
+    warmup_epochs: NotNegative = 0.0,
+) -> Factor:
+    """Multiplies the learning rate by `factor` whenever validation has brought nothing better.
+
+    What counts is `train.monitor`. The rate is computed from the epochs before the step, so it is
+    the same after an interruption; it falls with the second step of an epoch, because validation
+    comes after the rate of the first one was set.
+
+    Args:
+        steps_per_epoch: given by the training.
+        total_steps: given by the training.
+        watch: given by the training; None without validation.
+        patience: epochs without a better one; 10 is torch's default.
+        factor: 0.1 in nearly all video papers.
+        warmup_epochs: rise in a straight line before.
+
+    Raises:
+        ConfigError: without validation.
+
+    References:
+        Diba, Fayyaz et al., arXiv 1711.08200, section 4.2, divide by 10 on a plateau.
+    """
+    del total_steps
+    if watch is None:
+        raise ConfigError(
+            "The schedule `plateau` follows the validation, and there is no validation set. Take "
+            "`step` with milestones, or let the splits have validation cases.",
+            code="no_validation",
+        )
+    warmup = warmup_epochs * steps_per_epoch
+    return lambda at: float(_warm_up(at, warmup) * factor ** _count_falls(watch(at), patience))
+
+
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": sgd,
     "adamw": adamw,
@@ -241,6 +283,7 @@ SCHEDULES: dict[str, Callable[..., Factor]] = {
     "cosine": cosine,
     "step": step,
     "one_cycle": one_cycle,
+    "plateau": plateau,
 }
 
 
@@ -260,11 +303,21 @@ def check_optimizer(spec: Spec) -> None:
 
 
 def build_schedule(
-    spec: Spec, optimizer: torch.optim.Optimizer, *, steps_per_epoch: int, total_steps: int
+    spec: Spec,
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps_per_epoch: int,
+    total_steps: int,
+    watch: Watch | None = None,
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Builds the schedule that a config names; it is to be stepped after every optimizer step."""
     factor = build(
-        SCHEDULES, spec, "schedule", steps_per_epoch=steps_per_epoch, total_steps=total_steps
+        SCHEDULES,
+        spec,
+        "schedule",
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        watch=watch,
     )
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
@@ -316,6 +369,17 @@ def _refuse_unknown(option: str, patterns: Factors, names: list[str]) -> None:
                 f"{suggest(pattern, names)} There are {', '.join(list_parts(names))}.",
                 code="optimizer_unknown",
             )
+
+
+def _count_falls(values: Sequence[float], patience: int) -> int:
+    """Returns how often `patience` epochs in a row brought nothing better."""
+    best, waited, falls = -math.inf, 0, 0
+    for value in values:
+        waited = 0 if value > best else waited + 1
+        best = max(best, value) if value == value else best  # NaN is no better than anything
+        if waited == patience:
+            waited, falls = 0, falls + 1
+    return falls
 
 
 def _warm_up(step: int, warmup: float) -> float:

@@ -93,7 +93,7 @@ def test_rows_of_one_case_label_its_slices(tmp_path: Path) -> None:
 
 def test_slices_may_be_named_by_uid_position_or_place_in_the_file(tmp_path: Path) -> None:
     text = (
-        "case_id,patient_id,path,label,sop_uid,slice_mm,slice_file,slice\n"
+        "case_id,patient_id,path,label,sop_uid,slice_at,slice_file,slice\n"
         '1,p,a.npy,yes,1.2.3,,,\n1,p,a.npy,no,1.2.4#2,,,\n1,p,a.npy,no,,"-3,5",,\n'
         "1,p,a.npy,yes,,,7,\n1,p,a.npy,no,,,,0\n"
     )
@@ -108,7 +108,7 @@ def test_slices_may_be_named_by_uid_position_or_place_in_the_file(tmp_path: Path
 
 
 def test_a_slice_that_is_named_without_a_label_is_to_be_predicted(tmp_path: Path) -> None:
-    (record,) = read(write(tmp_path, "case_id,patient_id,path,label,slice_mm\n1,p,a.npy,,5\n"))
+    (record,) = read(write(tmp_path, "case_id,patient_id,path,label,slice_at\n1,p,a.npy,,5\n"))
     assert (record.slice_labels, record.placed_labels) == ({}, None)
 
 
@@ -200,8 +200,14 @@ def test_a_wrong_cell_is_named_with_its_line(tmp_path: Path, rows: str, sentence
         ("case_id,patient_id,path,x_mm\n1,p,a.npy,1\n", "not all of x_mm, y_mm, z_mm"),
         ("case_id,patient_id,path,path\n1,p,a.npy,b.npy\n", "column `path` more than once"),
         ("\n", "is empty"),
-        ("case_id,patient_id,path,slice,slice_mm\n1,p,a.npy,1,5\n", "by `slice` and by `slice_mm`"),
-        ("case_id,patient_id,path,slice_mm\n1,p,a.npy,high\n", "`high` in the column `slice_mm`"),
+        (
+            "case_id,patient_id,path,slice,slice_at\n1,p,a.npy,1,5\n",
+            "by `slice` and by `slice_at`",
+        ),
+        (
+            "case_id,patient_id,path,slice_at\n1,p,a.npy,high\n",
+            "`high` in the column `slice_at`",
+        ),
         ("case_id,patient_id,path,sop_uid\n1,p,a.npy,1.2#0\n", "frames are counted from 1"),
         (
             "case_id,patient_id,path,sop_uid\n1,p,a.npy,1.2\n1,p,a.npy,1.2\n",

@@ -43,7 +43,7 @@ def label_images(folder: Path, column: str) -> Path:
             value = int(image.pixel_array[0, 0]) + int(image.RescaleIntercept)
             place = {
                 "sop_uid": str(image.SOPInstanceUID),
-                "slice_mm": f"{float(image.ImagePositionPatient[2]):.1f}",
+                "slice_at": f"{float(image.ImagePositionPatient[2]):.1f}",
             }[column]
             word = "bleeding" if value >= BLEEDING else "none"
             lines.append(f"c{case},p{case},c{case},{word},{place}")
@@ -65,7 +65,7 @@ def open_slices(manifest: Path, **options: object) -> TaskData:
     return open_data(config)
 
 
-@pytest.mark.parametrize("column", ["sop_uid", "slice_mm"])
+@pytest.mark.parametrize("column", ["sop_uid", "slice_at"])
 @pytest.mark.parametrize("plane", ["auto", "axial"])
 def test_every_sample_shows_what_its_label_says(series: Path, column: str, plane: str) -> None:
     data = open_slices(label_images(series, column), plane=plane).prepare()
@@ -122,7 +122,7 @@ def test_an_index_of_the_file_is_turned_with_its_axis(tmp_path: Path) -> None:
 
 
 def test_slices_that_are_resampled_cannot_be_labelled(series: Path) -> None:
-    path = label_images(series, "slice_mm")
+    path = label_images(series, "slice_at")
     with pytest.raises(ConfigError, match="Set its first number to 0"):
         open_slices(path, spacing=[10.0, 0.0, 0.0])
     assert open_slices(path, spacing=[0.0, 2.0, 2.0]).prepare().records[0].slice_labels

@@ -205,6 +205,8 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
     "early_fusion": [
         ({}, 3, 101, 72_640_261),
         ({}, 3, 487, 72_640_261 + 386 * 4_097),
+        # Two streams of their own weights: each conv1 has nine frames more than the single net's.
+        ({"streams": "multiresolution"}, 3, 101, 127_454_053 + 2 * 9 * 96 * 3 * 121),
     ],
     # The paper prints no number: the sum of its layers in the reading of the page.
     "fstcn": [({}, 3, 101, 4_168_832 + 623_808 + 176_166_912 + 17_373_312 + 8_597_605)],
@@ -224,6 +226,8 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
     "late_fusion": [
         ({}, 3, 101, 123_706_853),
         ({}, 3, 487, 123_706_853 + 386 * 4_097),
+        # fc6 sees both streams of both frames, whose convolutions are shared.
+        ({"streams": "multiresolution"}, 3, 101, 127_454_053 + 2 * 12_544 * 4_096),
     ],
     "late_pooling": [({}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 413_797)],
     # 23 windows of 4096 features before the classifier.
@@ -267,6 +271,7 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
     "slow_fusion": [
         ({}, 3, 101, 73_930_309),
         ({}, 3, 487, 73_930_309 + 386 * 4_097),
+        ({"streams": "multiresolution"}, 3, 101, 127_454_053 + 2 * (73_930_309 - 72_326_629)),
     ],
     "slow_pooling": [({}, 3, 101, 3_664_512 + 37_752_832 + 16_781_312 + 413_797)],
     # The paper prints no number; these are reading A of its transition.

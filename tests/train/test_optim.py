@@ -1,5 +1,6 @@
 """Schedules are functions of the step; norms and biases do not decay."""
 
+import math
 from typing import Any
 
 import pytest
@@ -155,3 +156,20 @@ def test_patterns_are_checked_before_there_is_a_model_but_for_their_names() -> N
     check_optimizer({"name": "sgd", "rates": {"fc8.*": 10}})
     with pytest.raises(ConfigError, match=r"rates"):
         check_optimizer({"name": "sgd", "rates": {"fc8.*": -1}})
+
+
+def test_a_plateau_lets_the_rate_fall_whenever_nothing_better_came() -> None:
+    values = [0.5, 0.6, 0.6, 0.55, 0.7, math.nan, 0.7, 0.69, 0.1]  # stalls after epochs 4, 7 and 9
+    spec = {"name": "plateau", "patience": 2}
+    given = {"steps_per_epoch": 1, "total_steps": 9, "watch": lambda step: values[:step]}
+    factor = build(SCHEDULES, spec, "schedule", **given)
+    assert [factor(step) for step in range(10)] == pytest.approx(
+        [1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001]
+    )
+
+
+def test_a_plateau_needs_validation() -> None:
+    optimizer = build_optimizer("sgd", nn.Linear(1, 1))
+    with pytest.raises(ConfigError, match="there is no validation set") as caught:
+        build_schedule("plateau", optimizer, steps_per_epoch=1, total_steps=1)
+    assert caught.value.code == "no_validation"
