@@ -11,11 +11,13 @@ maximum; DenseNet-121: 3 x 7 x 7 kernel, a maximum that keeps T), so that both h
 parameters and shapes. Forward, backward and SGD step on the same batch; the two take turns.
 """
 
+import importlib
 import importlib.util
 import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from monai.networks.nets import DenseNet121, resnet18
@@ -58,12 +60,10 @@ def build_torchvision_resnet() -> nn.Module:
     if not torch.cuda.is_available():
         for name in ("nms", "qnms"):
             torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
-    from torchvision.models.video import r3d_18
-
-    model: nn.Module = r3d_18(weights=None)
+    model: Any = importlib.import_module("torchvision.models.video").r3d_18(weights=None)
     model.stem[0] = nn.Conv3d(1, 64, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
     model.fc = nn.Linear(512, 2)
-    return model
+    return cast("nn.Module", model)
 
 
 Build = Callable[[], nn.Module]
