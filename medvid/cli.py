@@ -270,7 +270,7 @@ def config(config: Config, overrides: Overrides = None) -> None:
 
 @app.command()
 def phantom(
-    task: Annotated[str, typer.Argument(help="nodule or haemorrhage.")],
+    task: Annotated[str, typer.Argument(help="haemorrhage, nodule, direction or count.")],
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     cases: Annotated[int, typer.Option(min=2, help="Scans to make.")] = 200,
     fmt: Annotated[str, typer.Option("--format", help="dicom, nifti, video or npy.")] = "dicom",

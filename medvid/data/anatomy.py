@@ -6,7 +6,7 @@ alike, and in the same order, for both classes.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,12 @@ from medvid.data.rendering import (
 # Coverage above which a voxel counts as lesion rather than as its rim.
 _MOSTLY = 0.5
 
+SCANNERS = ("A", "B", "C")
+"""Made-up scanners; each task says below which slices each of them makes."""
+_LUNG_SLICE_MM = (1.0, 1.25, 1.5)
+# Ranges along T, which the slices of a head divide among themselves.
+_HEAD_RANGE_MM = (110.0, 120.0, 130.0)
+
 # Semi-axes of a brain along (t, h, w), a little below those of an adult's.
 _BRAIN_MM = (72.0, 82.0, 64.0)
 # Its middle lies below that of the scanned range, which ends at the vertex.
@@ -44,12 +50,14 @@ class Phantom:
             right to left).
         label: class of the scan.
         spacing: mm along (T, H, W).
+        scanner: one of `SCANNERS`, which goes with the thickness of slices.
         slice_labels: one a slice, for tasks in which single slices are labelled.
     """
 
     volume: NDArray[np.int16]
     label: str
     spacing: Spacing
+    scanner: str
     slice_labels: Mapping[int, str] | None = None
 
 
@@ -62,20 +70,29 @@ def draw_nodule(
     caps above and below. Its waist, where it is exactly the tube, covers the middle slice (of an
     even T the two middle ones) and nothing more.
     """
-    # Whole micrometres, because DICOM holds 16 characters a number.
-    pixel = round(scanner.uniform(0.6, 0.8), 3)
-    spacing = (float(scanner.choice([1.0, 1.25, 1.5])), pixel, pixel)
+    name, spacing = draw_scanner(scanner, _LUNG_SLICE_MM, (0.6, 0.8))
     lung, sigma = scanner.uniform(-880, -820), scanner.uniform(20, 45)
     grid = make_grid(size, spacing)
     sheets = np.full(grid.size, lung, dtype=np.float32)
     for _ in range(int(case.integers(3, 7))):
-        lay(sheets, _cover_distractor(grid, case), case.uniform(20, 50))
+        # Mostly beside the spot in the middle.
+        lay(sheets, cover_vessel(grid, case, (0.75, 1.2), (0.6, 2.0)), case.uniform(20, 50))
     spot = _cover_spot(grid, case, capped=label == "nodule", even=size[0] % 2 == 0)
     lay(sheets, spot, case.uniform(20, 60))
     lumps = (max(size[0] // 3, 1), max(size[1] // 4, 1), max(size[2] // 4, 1))
     parenchyma = 25 * draw_texture(case, size, lumps)  # HU; vessels too small to be seen
     volume = grid.average(sheets) + parenchyma + draw_noise(case, size, sigma)
-    return Phantom(to_hu(volume), label, spacing)
+    return Phantom(to_hu(volume), label, spacing, name)
+
+
+def draw_scanner(
+    rng: np.random.Generator, slices_mm: Sequence[float], pixel_mm: tuple[float, float]
+) -> tuple[str, Spacing]:
+    """Draws a scanner, which decides the thickness of slices, and a field of view."""
+    # Whole micrometres, because DICOM holds 16 characters a number.
+    pixel = round(rng.uniform(*pixel_mm), 3)
+    which = int(rng.integers(len(SCANNERS)))
+    return SCANNERS[which], (round(slices_mm[which], 3), pixel, pixel)
 
 
 def _cover_spot(grid: Grid, rng: np.random.Generator, *, capped: bool, even: bool) -> Volume:
@@ -101,16 +118,28 @@ def _cover_spot(grid: Grid, rng: np.random.Generator, *, capped: bool, even: boo
     return grid.cover(np.sqrt(along**2 + across**2) - local)
 
 
-def _cover_distractor(grid: Grid, rng: np.random.Generator) -> Volume:
-    """Returns a straight vessel in any direction, mostly beside the spot in the middle."""
+def cover_vessel(
+    grid: Grid,
+    rng: np.random.Generator,
+    nearest: tuple[float, float],
+    radius_mm: tuple[float, float],
+) -> Volume:
+    """Returns a straight vessel in any direction.
+
+    Args:
+        grid: of the volume.
+        rng: of the case.
+        nearest: between which distances from the middle it passes, as shares of half the picture.
+        radius_mm: between which its radius lies.
+    """
     direction = rng.standard_normal(3)
     direction /= np.linalg.norm(direction)
-    nearest = rng.standard_normal(3)
-    nearest -= direction * (nearest @ direction)
+    place = rng.standard_normal(3)
+    place -= direction * (place @ direction)
     half = float(min(grid.h.max(), grid.w.max()))
-    nearest *= rng.uniform(0.75, 1.2) * half / np.linalg.norm(nearest)
-    radius = rng.uniform(0.6, 2.0)  # mm
-    t, h, w = (a - b for a, b in zip((grid.t, grid.h, grid.w), nearest.tolist(), strict=True))
+    place *= rng.uniform(*nearest) * half / np.linalg.norm(place)
+    radius = rng.uniform(*radius_mm)
+    t, h, w = (a - b for a, b in zip((grid.t, grid.h, grid.w), place.tolist(), strict=True))
     d_t, d_h, d_w = direction.tolist()
     squared = t**2 + (h**2 + w**2) - (t * d_t + (h * d_h + w * d_w)) ** 2
     return grid.cover(np.sqrt(np.maximum(squared, 0)) - radius)
@@ -124,8 +153,10 @@ def draw_haemorrhage(
     Small calcifications, which reach the same HU where they fill a voxel only in part, are in both
     classes.
     """
-    # A field of view of 218 mm and a range of 120 mm hold the upper head, whatever the size.
-    spacing = (round(120 / size[0], 3), round(218 / size[1], 3), round(218 / size[2], 3))
+    # A field of view of 218 mm and such a range hold the upper head, whatever the size.
+    thick = [range_mm / size[0] for range_mm in _HEAD_RANGE_MM]
+    name, (slice_mm, _, _) = draw_scanner(scanner, thick, (1.0, 1.0))
+    spacing = (slice_mm, round(218 / size[1], 3), round(218 / size[2], 3))
     sigma = scanner.uniform(3, 6)
     turned = make_grid(size, spacing).turn(
         math.radians(case.uniform(-8, 8)), tuple(case.uniform(-6, 6, 3).tolist())
@@ -146,7 +177,7 @@ def draw_haemorrhage(
     tissue = 1.5 * draw_texture(case, size, lumps)  # HU, grey against white matter
     volume = turned.average(sheets) + tissue + draw_noise(case, size, sigma)
     names = {t: "haemorrhage" if bleeds and most[t] else "clear" for t in range(size[0])}
-    return Phantom(to_hu(volume), label, spacing, names)
+    return Phantom(to_hu(volume), label, spacing, name, names)
 
 
 def _draw_head(grid: Grid, rng: np.random.Generator) -> tuple[Volume, Volume]:

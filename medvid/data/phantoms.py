@@ -6,6 +6,9 @@ construction:
 * `nodule`: a nodule against an artery that crosses the slice. The rendered middle slice of the two
   classes is the same array, voxel by voxel, whenever their random draws are the same; only its
   neighbours tell them apart. A single slice has an AUC of 0.5, whatever the network.
+* `direction`: an artery whose contrast rises or falls from feet to head. Only the order of the
+  slices tells; the middle slice is the same picture in both classes.
+* `count`: a liver with few or many lesions. Every slice that is left out costs something.
 * `haemorrhage`: a head in which one slice with fresh blood decides. Context gains nothing.
 
 Every case is drawn from (seed, index) alone.
@@ -19,6 +22,7 @@ import numpy as np
 
 from medvid.build import find
 from medvid.contract import ConfigError, Record
+from medvid.data.abdomen import draw_count, draw_direction
 from medvid.data.anatomy import Phantom, draw_haemorrhage, draw_nodule
 from medvid.data.manifest import write_manifest
 from medvid.data.rendering import Size
@@ -101,11 +105,16 @@ TASKS: Mapping[str, PhantomTask] = {
     "nodule": PhantomTask(
         draw_nodule, ("artery", "nodule"), (28, 28, 28), (14, 20, 20), (-600, 1500)
     ),
+    # 17 slices have a middle one, and windows of up to 17 around it.
+    "direction": PhantomTask(
+        draw_direction, ("falling", "rising"), (17, 28, 28), (9, 20, 20), (200, 400)
+    ),
+    "count": PhantomTask(draw_count, ("few", "many"), (17, 28, 28), (9, 20, 20), (80, 200)),
     "haemorrhage": PhantomTask(
         draw_haemorrhage, ("clear", "haemorrhage"), (24, 64, 64), (12, 32, 32), (40, 80)
     ),
 }
-"""The made-up tasks by name; windows are the usual ones for lung and brain."""
+"""The made-up tasks by name; windows are the usual ones for lung, arteries, liver and brain."""
 
 
 def write_phantom(

@@ -85,8 +85,14 @@ def make_grid(size: Size, spacing: Spacing) -> Grid:
     return Grid(t[:, None, None], h[None, :, None], w[None, None, :], spacing[0], spacing[1])
 
 
-def lay(volume: Volume, cover: Volume, value: float) -> None:
-    """Replaces the covered share of every voxel by a tissue of `value` HU, in place."""
+def lay(volume: Volume, cover: Volume, value: float | Volume) -> None:
+    """Replaces the covered share of every voxel by a tissue of `value` HU, in place.
+
+    Args:
+        volume: the rendered sheets, (T * SHEETS, H, W).
+        cover: 0 to 1.
+        value: one, or one a sheet, (T * SHEETS, 1, 1).
+    """
     volume += cover * (value - volume)
 
 
