@@ -84,7 +84,8 @@ def _cover_aorta(grid: Grid, rng: np.random.Generator, radius: float) -> Volume:
 def _cover_column(grid: Grid, row: Volume, column: Volume, radii: tuple[float, float]) -> Volume:
     """Returns a column along T with an elliptic section, of offsets and radii (h, w) in mm."""
     away = np.sqrt((row / radii[0]) ** 2 + (column / radii[1]) ** 2)
-    return grid.cover((away - 1) * math.sqrt(radii[0] * radii[1]))
+    distance = (away - 1) * math.sqrt(radii[0] * radii[1])
+    return grid.cover(distance.astype(np.float32))
 
 
 def _draw_retroperitoneum(grid: Grid, rng: np.random.Generator, radius: float) -> Volume:
