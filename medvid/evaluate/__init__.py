@@ -9,18 +9,26 @@ from medvid.evaluate.operating_point import (
     explain_fallback,
 )
 from medvid.evaluate.predictions import Outcomes, read_outcomes, read_predictions, write_predictions
+from medvid.evaluate.study import compare_arms, evaluate_arms
 from medvid.evaluate.summary import evaluate_predictions
+from medvid.evaluate.width import expected_width, plan_comparison
+from medvid.evaluate.window import find_smallest_window
 
 __all__ = [
     "Outcomes",
     "RocBand",
     "bin_reliability",
     "choose_threshold",
+    "compare_arms",
     "compare_predictions",
     "cross_fit_thresholds",
+    "evaluate_arms",
     "evaluate_predictions",
+    "expected_width",
     "explain_cross_fit",
     "explain_fallback",
+    "find_smallest_window",
+    "plan_comparison",
     "read_outcomes",
     "read_predictions",
     "roc_band",

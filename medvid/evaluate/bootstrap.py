@@ -5,7 +5,7 @@ narrow. Patients are drawn within their outcome, so that every resample has the 
 (a patient with several outcomes counts by the highest class). Percentile intervals.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,15 +34,20 @@ class Draws:
     Args:
         patients: (P,) names.
         counts: (R, P), how often each was drawn.
+        freedom: degrees of freedom of a variance over these patients.
     """
 
     patients: Texts
     counts: NDArray[np.int16]
+    freedom: float
+
+    def place(self, rows: Texts) -> NDArray[np.int64]:
+        """Returns (n,): the column of every row's patient."""
+        return np.searchsorted(self.patients, rows).astype(np.int64)
 
     def weights(self, rows: Texts, resamples: slice) -> Floats:
         """Returns (R, n): the weight of every row by its patient."""
-        place = np.searchsorted(self.patients, rows)
-        return self.counts[resamples][:, place].astype(np.float64)
+        return self.counts[resamples][:, self.place(rows)].astype(np.float64)
 
 
 def draw_patients(outcomes: Outcomes, resamples: int, seed: int) -> Draws:
@@ -51,9 +56,13 @@ def draw_patients(outcomes: Outcomes, resamples: int, seed: int) -> Draws:
     Args:
         outcomes: whose patients.
         resamples: R.
-        seed: the same seed and patients give the same draws.
+        seed: the same seed and cases give the same draws, whatever the patients are called and in
+            whatever order the rows stand.
     """
     patients, place = np.unique(outcomes.patients, return_inverse=True)
+    cases = np.unique(outcomes.keys, return_inverse=True)[1]
+    first = np.full(len(patients), len(cases))
+    np.minimum.at(first, place, cases)
     strata = np.zeros(len(patients), dtype=np.int64)
     if not outcomes.multilabel:
         np.maximum.at(strata, place, outcomes.labels.astype(np.int64))
@@ -61,19 +70,60 @@ def draw_patients(outcomes: Outcomes, resamples: int, seed: int) -> Draws:
     counts = np.empty((resamples, len(patients)), dtype=np.int16)
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
+        members = members[np.argsort(first[members])]
         share = np.full(len(members), 1 / len(members))
         counts[:, members] = rng.multinomial(len(members), share, size=resamples)
-    return Draws(patients, counts)
+    return Draws(patients, counts, _count_freedom(strata, outcomes.multilabel))
+
+
+def draw_seeds(seeds: int, resamples: int, key: Sequence[int]) -> Floats:
+    """Draws weights of seeds: normal, (R, S), each row with the sum 1.
+
+    The mean of S values varies by them as much as by drawing S with replacement, (S - 1) / S of
+    what it should, but takes any value: three drawn seeds have ten combinations.
+
+    Args:
+        seeds: S.
+        resamples: R.
+        key: the same key gives the same weights.
+    """
+    normal = np.random.default_rng(key).normal(size=(resamples, seeds))
+    weights: Floats = (1 + normal - normal.mean(axis=1, keepdims=True)) / seeds
+    return weights
+
+
+def _count_freedom(strata: NDArray[np.int64], multilabel: bool) -> float:
+    """Returns the degrees of freedom of a variance over patients, 1 or more.
+
+    The rarer of two outcomes has the larger share of the variance and the fewer patients; of more
+    than two, each has a share alike, and as many patients on average.
+    """
+    sizes = np.unique(strata, return_counts=True)[1]
+    size = sizes.min() if len(sizes) == 2 and not multilabel else sizes.mean()
+    return max(1.0, float(size) - 1)
 
 
 def estimate(outcomes: Outcomes, measure: Measure) -> dict[str, float]:
     """Returns every metric; with several seeds the mean of the seeds' metrics."""
+    return {
+        name: float(values.mean()) for name, values in estimate_seeds(outcomes, measure).items()
+    }
+
+
+def estimate_seeds(outcomes: Outcomes, measure: Measure) -> dict[str, Floats]:
+    """Returns every metric of every seed, (S,)."""
     found = _by_seed(outcomes, measure, lambda rows: np.ones((1, len(rows))))
-    return {name: float(values[0]) for name, values in found.items()}
+    return {name: values[0] for name, values in found.items()}
 
 
 def resample(outcomes: Outcomes, measure: Measure, draws: Draws) -> dict[str, Floats]:
     """Returns every metric of every resample, (R,); with several seeds the mean over them."""
+    found = resample_seeds(outcomes, measure, draws)
+    return {name: values.mean(axis=1) for name, values in found.items()}
+
+
+def resample_seeds(outcomes: Outcomes, measure: Measure, draws: Draws) -> dict[str, Floats]:
+    """Returns every metric of every resample of patients and every seed, (R, S)."""
     parts: dict[str, list[Floats]] = {}
     for piece in _chunks(len(draws.counts), len(outcomes)):
         weigh = partial(_weigh, draws, piece)
@@ -100,12 +150,12 @@ def _by_seed(
     outcomes: Outcomes, measure: Measure, weigh: Callable[[Outcomes], Floats]
 ) -> dict[str, Floats]:
     seeds = np.unique(outcomes.seeds)
-    sums: dict[str, Floats] = {}
+    columns: dict[str, list[Floats]] = {}
     for seed in seeds:
         rows = outcomes if len(seeds) == 1 else outcomes.select(outcomes.seeds == seed)
         for name, values in measure(rows, weigh(rows)).items():
-            sums[name] = sums.get(name, 0.0) + values / len(seeds)
-    return sums
+            columns.setdefault(name, []).append(values)
+    return {name: np.stack(values, axis=1) for name, values in columns.items()}
 
 
 def _chunks(resamples: int, rows: int) -> Iterator[slice]:

@@ -81,7 +81,7 @@ def list_fold_terms(outcomes: Outcomes, positive: int) -> list[Term]:
     terms = []
     for fold in np.unique(outcomes.folds):
         own = outcomes.folds == fold
-        for _, truth, absent in _list_truths(outcomes, positive):
+        for _, truth, absent in list_truths(outcomes, positive):
             if (own & truth).any() and (own & absent).any():
                 terms.append(Term(own & truth, own & absent))
     return terms
@@ -89,14 +89,14 @@ def list_fold_terms(outcomes: Outcomes, positive: int) -> list[Term]:
 
 def _measure_auc(rows: Outcomes, weights: Floats, positive: int) -> Floats:
     values = []
-    for column, truth, absent in _list_truths(rows, positive):
+    for column, truth, absent in list_truths(rows, positive):
         known = truth | absent
         scores = rows.probabilities[known, column]
         values.append(weighted_auc(truth[known].astype(np.int64), scores, weights[:, known]))
     return np.mean(values, axis=0) if values else np.full(len(weights), np.nan)
 
 
-def _list_truths(rows: Outcomes, positive: int) -> Iterator[tuple[int, Rows, Rows]]:
+def list_truths(rows: Outcomes, positive: int) -> Iterator[tuple[int, Rows, Rows]]:
     """Yields (column, present, absent) of every comparison that the AUC averages over."""
     if rows.multilabel:
         for k in list_present(rows):

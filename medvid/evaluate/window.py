@@ -1,0 +1,209 @@
+"""W*: the smallest window that is not inferior to the best, at a margin declared beforehand.
+
+Every window is compared with the one of the highest AUC, on the same resampled patients and seeds:
+
+* **enough**: the lower limit of window - best lies above -margin (one-sided at (1 - level) / 2, as
+  regulators ask; no adjustment, since the windows are nested and the answer is one of them);
+* **worse**: the upper limit lies below 0;
+* **open**: neither.
+
+W* is the smallest window that is enough. The best is enough by itself; where it is the only one and
+no smaller window is shown to be worse, nothing is decided. Nothing is decided either where the best
+AUC cannot be told from 0.5: networks that learned nothing are all alike, and need no context. (Its
+interval is widened for as many windows as it was the best of.)
+
+Two windows that order every case right differ in no resample, and the smaller one is enough:
+nothing can be better than it on these patients. The answer says what error they cannot exclude.
+
+The distribution beside W* is of the estimate: in every resample, the smallest window whose AUC lies
+no more than the margin below that resample's best.
+
+References:
+    ICH E9, Statistical Principles for Clinical Trials, 1998, sections 3.3.2 and 5.2.3; Piaggio et
+    al., Reporting of Noninferiority and Equivalence Randomized Trials, JAMA 308(24), 2012.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medvid.evaluate.arms import Study, draw_study, subtract
+from medvid.evaluate.intervals import exact_interval
+from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
+from medvid.evaluate.spread import logit_interval, spread_mean
+from medvid.evaluate.study import check_margin, is_perfect
+from medvid.evaluate.summary import plain
+from medvid.evaluate.terms import count_trials, list_terms
+
+CHANCE = 0.5
+
+TIED = 1e-12
+"""AUCs closer than this are the same: rounding of sums of float64."""
+
+
+def find_smallest_window(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    margin: float,
+    positive: str | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    titles: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Returns the answer of a study: the smallest window that is enough.
+
+    Args:
+        tables: predictions by window arm, **in rising window**.
+        margin: the AUC difference that does not matter, declared beforehand.
+        positive: the positive class of two; the last one when None.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        level: of the intervals.
+        titles: names of arms in the sentence, such as "5 slices"; the arm's name where none.
+
+    Returns:
+        Plain values: `sentence`, `decided`, `arm` (None where nothing is decided), `best`,
+        `margin`, `windows` [{arm, auc, difference, low, high, state}] against the best with the
+        states of the module, and `distribution` [{arm, share}].
+
+    Raises:
+        ConfigError: without an arm, or for a negative margin.
+        DataError: when the arms are not of the same cases, patients, labels and classes.
+    """
+    check_margin(margin)
+    study = draw_study(tables, positive=positive, resamples=resamples, seed=seed, metrics=("auc",))
+    names = {name: name for name in tables} | dict(titles or {})
+    aucs = {name: float(arm.parts["auc"].values.mean()) for name, arm in study.arms.items()}
+    if not np.isfinite(list(aucs.values())).all():
+        said = "Nothing is decided: a class is absent, so no window has an AUC."
+        return _answer(said, None, None, margin, [], [])
+    top = max(aucs.values())
+    best = next(name for name, auc in aucs.items() if auc >= top - TIED)
+    windows = [_hold_against(study, name, best, margin, level) for name in study.arms]
+    share = _count_smallest(study, margin)
+    chance = _explain_chance(study, best, level, names)
+    if chance:
+        return _answer(chance, None, best, margin, windows, share)
+    arm = next(row["arm"] for row in windows if row["state"] == "enough")
+    smaller = windows[: list(study.arms).index(arm)]
+    open_ = [row["arm"] for row in smaller if row["state"] == "open"]
+    if arm == best and smaller and len(open_) == len(smaller):
+        said = (
+            f"Inconclusive at n = {study.n_patients} patients: {names[best]} did best (AUC "
+            f"{aucs[best]:.3f}), but no smaller window is shown to be worse, nor to be within "
+            f"{margin:g} of it."
+        )
+        return _answer(said, None, best, margin, windows, share)
+    said = _say(study, windows, arm, best, margin, level, names)
+    return _answer(said, arm, best, margin, windows, share)
+
+
+def _answer(
+    sentence: str,
+    arm: str | None,
+    best: str | None,
+    margin: float,
+    windows: list[dict[str, Any]],
+    distribution: list[dict[str, Any]],
+) -> dict[str, Any]:
+    return {
+        "sentence": sentence,
+        "decided": arm is not None,
+        "arm": arm,
+        "best": best,
+        "margin": margin,
+        "windows": windows,
+        "distribution": distribution,
+    }
+
+
+def _hold_against(
+    study: Study, name: str, best: str, margin: float, level: float
+) -> dict[str, Any]:
+    """Returns a window's difference to the best, and what it shows."""
+    arm = study.arms[name]
+    spread = spread_mean(subtract(arm, study.arms[best], "auc"))
+    low, high = spread.interval(level)
+    if name == best or low > -margin or spread.error == 0 == spread.value:
+        state = "enough"
+    else:
+        state = "worse" if high < 0 else "open"
+    return {
+        "arm": name,
+        "auc": plain(float(arm.parts["auc"].values.mean())),
+        "difference": plain(spread.value),
+        "low": plain(low),
+        "high": plain(high),
+        "state": state,
+    }
+
+
+def _count_smallest(study: Study, margin: float) -> list[dict[str, Any]]:
+    """Returns in what share of the resamples each window is the smallest near the best."""
+    parts = [arm.parts["auc"] for arm in study.arms.values()]
+    drawn = np.stack([(part.resampled * part.shares).sum(axis=1) for part in parts], axis=1)
+    drawn = drawn[np.isfinite(drawn).all(axis=1)]
+    near = drawn >= drawn.max(axis=1, keepdims=True) - margin - TIED
+    smallest = np.bincount(near.argmax(axis=1), minlength=len(parts)) / max(1, len(drawn))
+    return [
+        {"arm": name, "share": float(share)}
+        for name, share in zip(study.arms, smallest, strict=True)
+    ]
+
+
+def _explain_chance(study: Study, best: str, level: float, names: Mapping[str, str]) -> str:
+    """Says that the networks learned nothing, where that cannot be excluded; else nothing."""
+    arm = study.arms[best]
+    if is_perfect(arm):
+        return ""
+    alone = spread_mean([arm.parts["auc"]])
+    adjusted = 1 - (1 - level) / len(study.arms)
+    low, high = logit_interval(alone, adjusted)
+    if low > CHANCE:
+        return ""
+    return (
+        f"Nothing is decided: the networks learned nothing that shows at n = {study.n_patients} "
+        f"patients. The best AUC, of {names[best]}, is {alone.value:.3f} ({low:.3f} to "
+        f"{high:.3f}), which holds {CHANCE}."
+    )
+
+
+def _say(
+    study: Study,
+    windows: list[dict[str, Any]],
+    arm: str,
+    best: str,
+    margin: float,
+    level: float,
+    names: Mapping[str, str],
+) -> str:
+    by_name = {row["arm"]: row for row in windows}
+    smaller = windows[: list(study.arms).index(arm)]
+    open_ = [names[row["arm"]] for row in smaller if row["state"] == "open"]
+    worse = [names[row["arm"]] for row in smaller if row["state"] == "worse"]
+    row = by_name[arm]
+    if arm == best:
+        said = f"{names[arm]}: AUC {row['auc']:.3f}, the best of {len(windows)} windows"
+    else:
+        said = (
+            f"{names[arm]}: AUC {row['auc']:.3f}, no more than {margin:g} below the best, "
+            f"{by_name[best]['auc']:.3f} of {names[best]} (difference {row['difference']:+.3f}, "
+            f"lower {level:.0%} limit {row['low']:+.3f})"
+        )
+    said = f"The smallest window that is enough is {said}, at n = {study.n_patients} patients."
+    if worse:
+        said += f" Worse: {', '.join(worse)}."
+    if open_:
+        said += f" Not shown to be enough, nor to be worse: {', '.join(open_)}."
+    if arm == best and arm == windows[-1]["arm"] and len(windows) > 1:
+        said += " It is the widest that was tried; a wider one may be better still."
+    if is_perfect(study.arms[arm]):
+        terms = list_terms(study.outcomes, study.positive, DEFAULT_THRESHOLD)["auc"]
+        low, _ = exact_interval(1, count_trials(study.outcomes, terms), level)
+        said += (
+            f" It makes no error on these patients, who cannot exclude an AUC down to {low:.3f}."
+        )
+    return said
