@@ -4,116 +4,142 @@ Whatever cannot be placed for certain is refused with a reason code and the file
 missing slices must never become a plausible volume.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from medvid.contract import DataError, GeometryError, Stack
-from medvid.io.dicom_groups import common_folder, group_series
-from medvid.io.dicom_headers import SliceHeader, read_header
-from medvid.io.dicom_pixels import choose_dtype, describe_pixels, read_slices
-from medvid.io.dicom_regularity import name_files
-from medvid.io.dicom_series import Refusal, Series
+from medvid.io.dicom_frames import expand_frames
+from medvid.io.dicom_groups import Found, common_folder, group_series
+from medvid.io.dicom_headers import read_header
+from medvid.io.dicom_pixels import choose_dtype, read_slices
+from medvid.io.dicom_refusals import NO_RIVALS
+from medvid.io.dicom_regularity import head, name_images
+from medvid.io.dicom_select import Selection, describe_found, read_selection
+from medvid.io.dicom_series import OnBad, OnGap, Refusal, Series
+from medvid.io.dicom_slice import Interner, SliceHeader, list_paths
+from medvid.io.dicom_stack import stack_from_series
 from medvid.io.geometry import PlaneOrAuto
-from medvid.io.identity import instance_token
 from medvid.io.sidecars import is_sidecar, list_files
 from medvid.io.wording import agree, count
 
+__all__ = ["open_dicom", "read_headers", "stack_from_series"]
+
 
 def read_headers(files: Sequence[Path]) -> tuple[list[SliceHeader], list[DataError]]:
-    """Returns the headers of the DICOM files, and an error for each that is none."""
-    headers, errors = [], []
+    """Returns the headers of the DICOM files' images, and an error for each file that is none."""
+    headers: list[SliceHeader] = []
+    errors = []
+    share = Interner()
     for file in files:
         try:
-            headers.append(read_header(file))
+            headers.extend(share(one) for one in expand_frames(read_header(file)))
         except DataError as error:
             errors.append(error)
     return headers, errors
 
 
 def open_dicom(
-    folder: Path,
+    path: Path,
     *,
     series: str | None = None,
     plane: PlaneOrAuto = "auto",
     modality: str | None = None,
+    on_gap: OnGap = "refuse",
+    on_bad: OnBad = "stop",
+    detilt: bool = False,
+    select: Mapping[str, Any] | None = None,
 ) -> Stack:
-    """Opens the series of a folder, subfolders included.
+    """Opens the series of a folder, subfolders included, or of a multi-frame file.
 
     Args:
-        folder: with the files of one series, or of several.
+        path: a folder with the files of one series, or of several; or one file.
         series: the token of the wanted one, as `medvid scan` prints it.
         plane: `auto` makes the series' own slices the frames; another one cuts them across, and
             then every read decodes the whole series.
         modality: only series of this modality are considered.
+        on_gap: `refuse` missing slices and uneven steps, `resample` to even ones, or `keep` the
+            slices with their true positions.
+        on_bad: `stop` at a broken image of the series, or `quarantine`: leave it out, with a note.
+        detilt: whether a gantry's tilt is resampled away; else slices keep their pixels.
+        select: which of several series is meant, see `medvid.io.dicom_select.Selection`.
 
     Raises:
+        ConfigError: for a `select` that cannot be meant.
         DataError: when no file is DICOM, or the series cannot be decoded.
-        GeometryError: when there are several series, or the slices are not one regular stack.
+        GeometryError: when there are several series, or the slices are not one stack.
     """
-    files = [file for file in list_files(folder) if not is_sidecar(file)]
+    selection = None if select is None else read_selection(select)
+    files = [file for file in list_files(path) if not is_sidecar(file)] if path.is_dir() else [path]
     headers, errors = read_headers(files)
     if not headers:
-        raise _nothing_readable(folder, errors)
-    chosen = _choose(folder, group_series(headers), series, modality)
+        raise _nothing_readable(path, errors)
+    chosen, lost = _find_series(path, headers, series, modality, selection, on_gap, on_bad), []
+    if on_bad == "quarantine":
+        while broken := _list_undecodable(chosen):
+            lost += broken
+            _require_majority(chosen, lost)
+            gone = {id(one) for one in broken}
+            headers = [one for one in headers if id(one) not in gone]
+            chosen = _find_series(path, headers, series, modality, selection, on_gap, on_bad)
+    if lost:
+        note = (
+            f"{count(len(lost), 'undecodable image')} {agree(len(lost), 'was', 'were')} left out "
+            f"({name_images(lost)}; on_bad: quarantine)."
+        )
+        chosen = replace(chosen, notes=(*chosen.notes, note))
     beside = [Path(error.files[0]) for error in errors]
-    return stack_from_series(chosen, plane=plane, beside=beside)
+    return stack_from_series(chosen, plane=plane, detilt=detilt, beside=beside)
 
 
-def stack_from_series(
-    series: Series, *, plane: PlaneOrAuto = "auto", beside: Sequence[Path] = ()
-) -> Stack:
-    """Makes the Stack of a regular series.
+def _find_series(
+    path: Path,
+    headers: Sequence[SliceHeader],
+    series: str | None,
+    modality: str | None,
+    selection: Selection | None,
+    on_gap: OnGap,
+    on_bad: OnBad,
+) -> Series:
+    found = group_series(headers, on_gap=on_gap, on_bad=on_bad)
+    wanted = _list_wanted(path, found, series, modality)
+    if selection is None:
+        return _choose(path, wanted, series)
+    fitting = selection.choose(wanted)
+    if not fitting:
+        raise _nothing_fits(path, wanted, "series that fits `select`")
+    chosen = _choose(path, fitting, series)
+    if len(wanted) == 1:
+        return chosen
+    others = len(wanted) - 1
+    note = f"Chosen among {count(others, 'other')} by `select`."
+    return replace(chosen, notes=(*chosen.notes, note))
 
-    Args:
-        series: from `group_series`.
-        plane: see `open_dicom`.
-        beside: files of the folder that could not be read, for a note.
-    """
-    orientation = series.orient(plane)
+
+def _list_undecodable(series: Series) -> list[SliceHeader]:
+    """Returns slices whose packed pixels do not unpack; plain ones are known to be whole."""
+    broken = []
     dtype = choose_dtype(series.slices)
-    across = orientation.order[0] != 0
-    slices = series.slices[::-1] if orientation.flips[0] and not across else series.slices
+    for header in series.slices:
+        if header.offset < 0:
+            try:
+                read_slices([header], dtype)
+            except DataError:
+                broken.append(header)
+    return broken
 
-    def read_frames(frames: Sequence[int]) -> NDArray[Any]:
-        if across:
-            volume = orientation.apply(read_slices(series.slices, dtype))
-            return np.ascontiguousarray(volume[list(frames)])[None]
-        if not frames:
-            return np.empty((1, 0, *orientation.shape[1:]), dtype=dtype)
-        _, *order = orientation.order
-        _, *flips = orientation.flips
-        steps = tuple(slice(None, None, -1 if flip else None) for flip in flips)
-        decoded = read_slices([slices[frame] for frame in frames], dtype)
-        return np.ascontiguousarray(decoded.transpose(0, *order)[:, *steps])[None]
 
-    positions = orientation.positions
-    if not across:
-        corners = np.array([header.position for header in slices])
-        positions = corners @ orientation.normal
-    notes = [*series.notes, *describe_pixels(series.first), *orientation.describe()]
-    if beside:
-        were = agree(len(beside), "was", "were")
-        files = count(len(beside), "unreadable file")
-        notes.append(f"{files} {were} left out ({name_files(beside)}).")
-    return Stack(
-        num_frames=orientation.shape[0],
-        height=orientation.shape[1],
-        width=orientation.shape[2],
-        channels=1,
-        dtype=dtype,
-        spacing=orientation.spacing,
-        positions=positions,
-        unit="mm",
-        modality=series.first.modality,
-        read_frames=read_frames,
-        affine=orientation.affine,
-        frame_keys=() if across else tuple(instance_token(one.instance) for one in slices),
-        notes=tuple(notes),
-    )
+def _require_majority(series: Series, lost: Sequence[SliceHeader]) -> None:
+    """Raises `DataError` where most of a series is broken: what is left is no scan any more."""
+    left = len(series.slices) - sum(header in lost for header in series.slices)
+    if left <= len(lost):
+        raise DataError(
+            f"{head(series.first)}{count(len(lost), 'image')} ({name_images(lost)}) cannot be "
+            f"decoded, and only {left} can. Export the series again, or leave it out.",
+            code="pixels_damaged",
+            files=list_paths(lost),
+        )
 
 
 def _nothing_readable(folder: Path, errors: Sequence[DataError]) -> DataError:
@@ -133,38 +159,44 @@ def _nothing_readable(folder: Path, errors: Sequence[DataError]) -> DataError:
     )
 
 
-def _choose(
-    folder: Path,
-    found: Sequence[Series | Refusal],
-    token: str | None,
-    modality: str | None,
-) -> Series:
+def _list_wanted(
+    folder: Path, found: Sequence[Found], token: str | None, modality: str | None
+) -> list[Found]:
     wanted = [
         one
         for one in found
-        if (token is None or one.first.token == token)
+        if (token is None or token in (one.token, one.first.token))
         and (modality is None or one.first.modality.lower() == modality.lower())
     ]
     if not wanted:
         asked = f"series {token}" if token is not None else f"series of modality {modality}"
-        raise DataError(
-            f"{folder} holds no {asked}. There are: {_list(found)}.",
-            code="unknown_series",
-            files=[folder],
-        )
+        raise _nothing_fits(folder, found, asked)
+    return wanted
+
+
+def _nothing_fits(folder: Path, found: Sequence[Found], asked: str) -> DataError:
+    return DataError(
+        f"{folder} holds no {asked}. There are: {_list(found)}.",
+        code="unknown_series",
+        files=[folder],
+    )
+
+
+def _choose(folder: Path, wanted: Sequence[Found], token: str | None) -> Series:
     kept = _leave_copies(folder, wanted)
     copies = [one for one in wanted if not any(one is other for other in kept)]
     stacks = [one for one in kept if isinstance(one, Series)]
     refusals = [one for one in kept if isinstance(one, Refusal)]
     # A refused stack beside a good one is a second candidate, unless it never was a stack.
-    rivals = [one for one in refusals if one.code not in _NO_RIVALS]
-    if len(stacks) + len(rivals) > 1 and token is None:
+    rivals = [one for one in refusals if one.code not in NO_RIVALS]
+    if len(stacks) + len(rivals) > 1:
         raise GeometryError(
-            f"{folder} holds several series. Choose one with `series=`: {_list(wanted)}.",
+            f"{folder} holds several series. Choose one with `series=`, or say which with "
+            f"`select`: {_list(wanted)}.",
             code="several_series",
             files=[folder],
         )
-    if len(stacks) == 1 and not rivals:
+    if len(stacks) == 1:
         left = [
             f"{count(len(one.images), 'image')} {agree(len(one.images), 'was', 'were')} left out: "
             f"{one.reason}"
@@ -177,28 +209,26 @@ def _choose(
             f"{agree(len(one.images), 'was', 'were')} left out."
             for one in copies
         ]
-        return Series(stacks[0].slices, stacks[0].affine, (*stacks[0].notes, *left))
+        return replace(stacks[0], notes=(*stacks[0].notes, *left))
     worst = (rivals or refusals)[0]
     raise GeometryError(
         f"{folder}: {worst.reason}", code=worst.code, files=[*worst.files] or [folder]
     )
 
 
-def _leave_copies(folder: Path, wanted: Sequence[Series | Refusal]) -> list[Series | Refusal]:
+def _leave_copies(folder: Path, wanted: Sequence[Found]) -> list[Found]:
     """Leaves out what subfolders hold of a series that lies right in the folder as a stack.
 
     Raises:
         GeometryError: when a series lies in several subfolders, as a stack in each.
     """
     kept = list(wanted)
-    for token in {one.first.token for one in wanted}:
-        same = [one for one in wanted if one.first.token == token]
+    for token in {one.token for one in wanted}:
+        same = [one for one in wanted if one.token == token]
         places = {common_folder(one.images) for one in same if isinstance(one, Series)}
         if folder in places:
             kept = [
-                one
-                for one in kept
-                if one.first.token != token or common_folder(one.images) == folder
+                one for one in kept if one.token != token or common_folder(one.images) == folder
             ]
         elif len(places) > 1:
             named = ", ".join(str(place.relative_to(folder)) for place in sorted(places))
@@ -211,28 +241,5 @@ def _leave_copies(folder: Path, wanted: Sequence[Series | Refusal]) -> list[Seri
     return kept
 
 
-_NO_RIVALS = frozenset(
-    {
-        "single_image",
-        "localizer",
-        "color",
-        "secondary_capture",
-        "segmentation",
-        "radiotherapy",
-        "report",
-        "presentation_state",
-        "directory",
-    }
-)
-
-
-def _list(found: Sequence[Series | Refusal]) -> str:
-    return "; ".join(
-        f"{one.first.token} ({one.first.modality}, "
-        + (
-            f"{len(one.slices)} slices)"
-            if isinstance(one, Series)
-            else f"{count(len(one.images), 'image')}, refused: {one.code})"
-        )
-        for one in found
-    )
+def _list(found: Sequence[Found]) -> str:
+    return "; ".join(describe_found(one) for one in found)

@@ -1,29 +1,31 @@
-"""Headers of many files -> series that are regular stacks, and refusals of all that are not.
+"""Headers of many files -> series that are stacks, and refusals of all that are not.
 
-A refusal is fixable where the user can make a stack of the images today, by moving files, asking
-for a missing one or installing a decoder; that this would work is tried out on the headers first.
+A refusal is fixable where an option of `open_stack` makes a stack of the images; that it does is
+tried out on the headers first.
 """
 
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medvid.contract import GeometryError
-from medvid.io.dicom_headers import SPLITTING, SliceHeader
-from medvid.io.dicom_refusals import EXPORT_AGAIN, FOREIGN, refuse_image
+from medvid.io.dicom_parts import is_stack, part_slices
+from medvid.io.dicom_refusals import FOREIGN, NO_RIVALS, refuse_image
 from medvid.io.dicom_regularity import (
-    differing_tags,
     head,
     list_places,
     longest_even_run,
-    name_files,
+    name_images,
     normal_of,
-    position,
+    order_slices,
 )
-from medvid.io.dicom_series import Refusal, Series, build_series
+from medvid.io.dicom_series import Fix, OnBad, OnGap, Refusal, Series, build_series
+from medvid.io.dicom_slice import SliceHeader, list_paths
+from medvid.io.geometry import nearest_plane
 from medvid.io.wording import agree, count
 
 PLACE_DECIMALS = 2
@@ -32,50 +34,89 @@ PLACE_DECIMALS = 2
 EVEN_SHARE = 0.5
 """A run of even steps is offered as a stack of its own when it holds this share of the slices."""
 
-APART_BY_FOLDER = frozenset(
-    {
-        "duplicate_slice",
-        "mixed_matrix",
-        "mixed_orientation",
-        "mixed_spacing",
-        "repeated_positions",
-        "uneven_steps",
-    }
-)
+SCOUT_IMAGES = 3
+"""So few images in another direction than the stack's are a localizer, whatever they call
+themselves: scouts come one, two or three at a time."""
+
+APART_BY_FOLDER = frozenset({"duplicate_slice", "repeated_positions", "uneven_steps"})
 """What is no fault where every folder holds a stack of its own under one series' UID. Missing
 slices stay one: half of a series in each of two folders must not become two stacks."""
 
+PLACED = frozenset({"truncated", "bits", "modality_lut", "rescale_invalid"})
+PLACED |= {"syntax_unsupported", "codec_missing"}
+"""Faults of an image's pixels: its place is known all the same."""
 
-def group_series(headers: Iterable[SliceHeader]) -> list[Series | Refusal]:
+Found = Series | Refusal
+
+
+def group_series(
+    headers: Iterable[SliceHeader], *, on_gap: OnGap = "refuse", on_bad: OnBad = "stop"
+) -> list[Found]:
     """Sorts images into series, and each series into stacks and refusals."""
-    return [found for images in part_by_series(headers) for found in sort_series(images)]
+    return [
+        found
+        for images in part_by_series(headers)
+        for found in sort_series(images, on_gap=on_gap, on_bad=on_bad)
+    ]
 
 
 def part_by_series(headers: Iterable[SliceHeader]) -> list[list[SliceHeader]]:
-    """Returns the images of each series UID, sorted by path."""
-    by_uid: dict[str, list[SliceHeader]] = defaultdict(list)
-    for header in sorted(headers, key=lambda header: str(header.path)):
-        by_uid[header.uid].append(header)
+    """Returns the images of each series UID, sorted by path.
+
+    Images without a UID are held together by their folder.
+    """
+    by_uid: dict[Hashable, list[SliceHeader]] = defaultdict(list)
+    for header in sorted(headers, key=lambda header: (str(header.path), header.frame)):
+        by_uid[header.uid or (header.path.parent, header.patient)].append(header)
     return list(by_uid.values())
 
 
-def sort_series(images: Sequence[SliceHeader]) -> list[Series | Refusal]:
+def sort_series(
+    images: Sequence[SliceHeader], *, on_gap: OnGap = "refuse", on_bad: OnBad = "stop"
+) -> list[Found]:
     """Sorts the images of one series UID into stacks and refusals.
 
     A series may be spread over folders, and it may lie in several of them as a copy each. Copies
     are kept apart, as are stacks that only their folders tell apart.
+
+    Args:
+        images: with one SeriesInstanceUID.
+        on_gap: see `build_series`.
+        on_bad: `stop` at a broken image of a series, or `quarantine`: leave it out, with a note.
+    """
+    sorted_out: list[Found] = []
+    for members in _part_by_folder(images):
+        for one in _name_parts(_sort_out(members, on_gap, on_bad)):
+            # A part is only a part where all others lie too.
+            place = locate(members if one.part else one.images)
+            sorted_out.append(replace(one, place=place))
+    return sorted_out
+
+
+def locate(images: Sequence[SliceHeader]) -> Path:
+    """Returns what `open_stack` is given for images: their folder, or their multi-frame file."""
+    files = list_paths(images)
+    return files[0] if len(files) == 1 and images[0].frame >= 0 else common_folder(images)
+
+
+def _part_by_folder(images: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
+    """Parts copies of a series and stacks that only their folders tell apart.
+
+    The options of reading have no say here: a gap that may be filled is still no reason to take
+    two stacks for one.
     """
     branches = _part_by_branch(images)
     if len(branches) == 1:
-        return _sort_out(images)
+        return branches
+    apart = [part for branch in branches for part in _part_by_folder(branch)]
     if _are_copies(branches):
-        return [found for branch in branches for found in sort_series(branch)]
-    together = _sort_out(images)
+        return apart
+    together = _sort_out(images, "refuse", "stop")
     if any(isinstance(one, Refusal) and one.code in APART_BY_FOLDER for one in together):
-        apart = [sort_series(branch) for branch in branches]
-        if all(any(isinstance(one, Series) for one in found) for found in apart):
-            return [one for found in apart for one in found]
-    return together
+        found = [_sort_out(branch, "refuse", "stop") for branch in branches]
+        if all(any(isinstance(one, Series) for one in branch) for branch in found):
+            return apart
+    return [list(images)]
 
 
 def common_folder(images: Sequence[SliceHeader]) -> Path:
@@ -108,129 +149,193 @@ def _place(image: SliceHeader) -> Hashable:
     return tuple(round(value, PLACE_DECIMALS) for value in image.position)
 
 
-def _sort_out(images: Sequence[SliceHeader]) -> list[Series | Refusal]:
-    """Parts one series' slices from what else came under its UID."""
-    slices: list[SliceHeader] = []
+def _name_parts(found: list[Found]) -> list[Found]:
+    """Takes the name off the only part that may be wanted: the series' token is enough for it."""
+    wanted = [one for one in found if isinstance(one, Series) or one.code not in NO_RIVALS]
+    if len(wanted) != 1:
+        return found
+    return [replace(one, part="") if one is wanted[0] else one for one in found]
+
+
+def _sort_out(images: Sequence[SliceHeader], on_gap: OnGap, on_bad: OnBad) -> list[Found]:
+    """Parts one series' slices from what else came under its UID, and stacks from each other."""
     refused: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
+    whole: list[SliceHeader] = []
     for image in images:
         why = refuse_image(image)
         if why is None:
-            slices.append(image)
+            whole.append(image)
         else:
             refused[why].append(image)
-    found: list[Series | Refusal] = []
+    found: list[Found] = []
     broken: list[Refusal] = []
+    placed: list[SliceHeader] = []
     for (code, sentence), members in refused.items():
-        files = tuple(member.path for member in members)
-        subject = name_files(files)
-        if len(files) > 1:
-            subject = f"each of {len(files)} files ({subject})"
-        reason = f"{head(members[0])}{subject} {sentence}"
-        refusal = Refusal(tuple(members), code, reason, files)
-        (found if code in FOREIGN else broken).append(refusal)
-    if broken:
-        found.append(_judge_broken(broken, slices))
-    elif slices:
-        found.append(_build(slices))
-    return found
+        (found if code in FOREIGN else broken).append(_refuse(members, code, sentence))
+        placed += members if code in PLACED else []
+    parts = part_slices([*whole, *placed]) if whole else []
+    if not parts:
+        return [*found, *([_merge(broken)] if broken else [])]
+    lost = {id(image) for one in broken for image in one.images} - {id(image) for image in placed}
+    usable = {id(image) for image in whole}
+    for number, (label, members) in enumerate(parts):
+        known = {id(image) for image in members} | (lost if number == 0 else set())
+        bad = [_keep_only(one, known) for one in broken]
+        good = [image for image in members if id(image) in usable]
+        one = _judge(good, [one for one in bad if one.images], label, on_gap, on_bad)
+        found.append(replace(one, part=label))
+    return _collect_singles(found)
 
 
-def _build(slices: Sequence[SliceHeader]) -> Series | Refusal:
+def _refuse(members: Sequence[SliceHeader], code: str, sentence: str) -> Refusal:
+    subject = name_images(members)
+    if len(members) > 1:
+        subject = f"each of {count(len(members), 'image')} ({subject})"
+    reason = f"{head(members[0])}{subject} {sentence}"
+    return Refusal(tuple(members), code, reason, tuple(list_paths(members)))
+
+
+def _keep_only(refusal: Refusal, known: set[int]) -> Refusal:
+    images = tuple(image for image in refusal.images if id(image) in known)
+    return replace(refusal, images=images, files=tuple(list_paths(images)))
+
+
+def _merge(broken: Sequence[Refusal]) -> Refusal:
+    """Makes one refusal of several; the commonest fault stands first."""
+    worst, *others = sorted(broken, key=lambda refusal: -len(refusal.images))
+    rest = [image for one in others for image in one.images]
+    reason = worst.reason
+    if rest:
+        reason += (
+            f" {count(len(rest), 'other image')} {agree(len(rest), 'has', 'have')} other faults "
+            f"({name_images(rest)})."
+        )
+    files = tuple(list_paths([*worst.images, *rest]))
+    return replace(worst, images=(*worst.images, *rest), reason=reason, files=files)
+
+
+def _judge(
+    good: Sequence[SliceHeader],
+    bad: Sequence[Refusal],
+    label: str,
+    on_gap: OnGap,
+    on_bad: OnBad,
+) -> Found:
+    """Builds the stack of one part; broken images among its slices are its fault or left out."""
+    if not bad:
+        return _build(good, on_gap)
+    worst = _merge(bad)
+    everything = (*worst.images, *good)
+    if len(good) <= len(worst.images):
+        return replace(worst, images=everything)
+    rest = _build(good, on_gap)
+    it = agree(len(worst.images), "it", "them")
+    if on_bad == "quarantine":
+        if isinstance(rest, Series):
+            note = (
+                f"{count(len(worst.images), 'broken image')} "
+                f"{agree(len(worst.images), 'was', 'were')} left out "
+                f"({name_images(worst.images)}; on_bad: quarantine)."
+            )
+            return replace(rest, notes=(*rest.notes, note))
+        return replace(rest, images=everything)
+    reason = worst.reason
+    fix: Fix = {}
+    if isinstance(rest, Series):
+        fix = {"on_bad": "quarantine"}
+        reason += (
+            f" The other {count(len(good), 'image')} {agree(len(good), 'is', 'are')} a regular "
+            f"stack: leave {it} out with `on_bad: quarantine`, or export {it} again."
+        )
+    elif "on_gap" in rest.fix:
+        fix = {"on_bad": "quarantine", **rest.fix}
+        reason += (
+            f" Slices are missing without {it}: export {it} again, or use `on_bad: quarantine` "
+            f"with `on_gap: {rest.fix['on_gap']}`."
+        )
+    return replace(worst, images=everything, reason=reason, fix=fix)
+
+
+def _build(slices: Sequence[SliceHeader], on_gap: OnGap) -> Found:
     try:
-        return build_series(slices)
+        return build_series(slices, on_gap=on_gap)
     except GeometryError as error:
-        more, fixable = _find_way(slices, error)
+        more, fix = _find_fix(slices, error)
         files = tuple(Path(file) for file in error.files)
-        return Refusal(tuple(slices), error.code, f"{error.message}{more}", files, fixable)
+        return Refusal(tuple(slices), error.code, f"{error.message}{more}", files, fix)
 
 
-def _is_stack(images: Sequence[SliceHeader]) -> bool:
+def _find_fix(slices: Sequence[SliceHeader], error: GeometryError) -> tuple[str, Fix]:
+    """Returns a further sentence on uneven slices, and the option that makes a stack of them."""
+    if error.code == "missing_slices":
+        more = " Ask for what is missing,"
+    elif error.code == "uneven_steps":
+        more = f"{_offer_even_run(slices)} Export the series with even steps,"
+    else:
+        return "", {}
+    keep = "keep the slices at their true positions with `on_gap: keep`, or leave the series out."
+    if _can_be_read(slices, "resample"):
+        return f"{more} fill such gaps with `on_gap: resample`, {keep}", {"on_gap": "resample"}
+    if _can_be_read(slices, "keep"):
+        return f"{more} {keep}", {"on_gap": "keep"}
+    return f"{more.removesuffix(',')}, or leave it out.", {}
+
+
+def _can_be_read(slices: Sequence[SliceHeader], on_gap: OnGap) -> bool:
     try:
-        return bool(images) and bool(build_series(images).slices)
+        build_series(slices, on_gap=on_gap)
     except GeometryError:
         return False
+    return True
 
 
-def _judge_broken(broken: Sequence[Refusal], slices: Sequence[SliceHeader]) -> Refusal:
-    """Makes one refusal of a series with broken files, with a way out where there is one."""
-    order = sorted(broken, key=lambda refusal: -len(refusal.files))
-    worst, others = order[0], [file for one in order[1:] for file in one.files]
-    files = (*worst.files, *others)
-    reason = worst.reason
-    if others:
-        reason += (
-            f" {count(len(others), 'other file')} {agree(len(others), 'has', 'have')} other faults "
-            f"({name_files(others)})."
-        )
-    fixable = {one.code for one in broken} == {"codec_missing"}
-    if {one.code for one in broken} <= EXPORT_AGAIN and len(slices) > len(files):
-        rest = _build(slices)
-        it = agree(len(files), "it", "them")
-        fixable = isinstance(rest, Series) or rest.code == "missing_slices"
-        if isinstance(rest, Series):
-            reason += (
-                f" The other {count(len(slices), 'image')} are a regular stack: export {it} again, "
-                f"or move {it} out of the folder."
-            )
-        elif fixable:
-            reason += f" Slices are missing without {it}: export {it} again."
-    everything = (*(image for one in order for image in one.images), *slices)
-    return Refusal(everything, worst.code, reason, files, fixable)
-
-
-def _find_way(slices: Sequence[SliceHeader], error: GeometryError) -> tuple[str, bool]:
-    """Returns a further sentence for an irregular series, and whether a way out leads to a stack.
-
-    An error's message has advice of its own already where no sentence is added.
-    """
-    named = set(error.files)
-    if error.code == "missing_slices":
-        return "", True
-    if error.code == "duplicate_slice":
-        return "", _is_stack([place[0] for place in _places_of(slices)])
-    if error.code in ("mixed_matrix", "mixed_orientation", "mixed_spacing"):
-        odd = [image for image in slices if str(image.path) in named]
-        usual = [image for image in slices if str(image.path) not in named]
-        return "", _is_stack(usual) and (len(odd) < len(usual) or _is_stack(odd))
-    if error.code == "repeated_positions":
-        return _part_by_tag(slices)
-    if error.code == "uneven_steps":
-        return _offer_even_run(slices)
-    return "", False
-
-
-def _places_of(slices: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
-    normal = normal_of(slices[0])
-    ordered = sorted(slices, key=lambda image: float(normal @ position(image)))
-    return list_places(ordered, np.array([float(normal @ position(image)) for image in ordered]))
-
-
-def _part_by_tag(slices: Sequence[SliceHeader]) -> tuple[str, bool]:
-    for keyword in differing_tags(_places_of(slices)[0]):
-        parts: dict[str, list[SliceHeader]] = defaultdict(list)
-        for image in slices:
-            parts[image.splitting[SPLITTING.index(keyword)]].append(image)
-        if all(_is_stack(part) for part in parts.values()):
-            more = (
-                f" The {len(parts)} values of {keyword} have a stack each: moved into a folder for "
-                "each value, they are read."
-            )
-            return more, True
-    return "", False
-
-
-def _offer_even_run(slices: Sequence[SliceHeader]) -> tuple[str, bool]:
-    ordered = [place[0] for place in _places_of(slices)]
-    normal = normal_of(ordered[0])
-    along = np.array([float(normal @ position(image)) for image in ordered])
+def _offer_even_run(slices: Sequence[SliceHeader]) -> str:
+    ordered, along = order_slices([place[0] for place in list_places(slices)])
     first, last = longest_even_run(along)
     run = ordered[first : last + 1]
-    if len(run) < EVEN_SHARE * len(ordered) or not _is_stack(run):
-        return "", False
+    if len(run) < max(2, EVEN_SHARE * len(ordered)) or not is_stack(run):
+        return ""
     step = (along[last] - along[first]) / (last - first)
-    more = (
-        f" The {len(run)} slices from {along[first]:.1f} to {along[last]:.1f} mm "
-        f"({run[0].path.name} to {run[-1].path.name}) are evenly {step:.2f} mm apart: moved into a "
-        "folder of their own, they are read."
+    return (
+        f" The {len(run)} slices from {along[first]:.1f} to {along[last]:.1f} mm ({run[0].name} to "
+        f"{run[-1].name}) are evenly {step:.2f} mm apart: in a folder of their own, they are a "
+        "stack."
     )
-    return more, True
+
+
+def _collect_singles(found: list[Found]) -> list[Found]:
+    """Calls single images beside a stack what they are: no second stack, perhaps a scout."""
+    stacks = [one for one in found if isinstance(one, Series)]
+    main = max(stacks, key=lambda one: len(one.slices), default=None)
+    singles = [one for one in found if isinstance(one, Refusal) and one.code == "single_image"]
+    if main is None and len(singles) > 1:
+        images = [image for one in singles for image in one.images]
+        sentence = (
+            "differs from all others in direction, size or pixel size, so no two of them make a "
+            "stack (a turning view, or single pictures)."
+        )
+        return [*(one for one in found if one not in singles), _refuse(images, "mixed", sentence)]
+    if main is None:
+        return found
+    scouts = [one for one in found if _is_scout(one, main)]
+    kept = [one for one in found if not any(one is other for other in (*scouts, *singles))]
+    alone = [image for one in singles for image in one.images]
+    sentence = "is no slice of the series' stack: another matrix, pixel size or phase."
+    if alone:
+        kept.append(_refuse(alone, "single_image", sentence))
+    turned = [image for one in scouts if one.first not in alone for image in one.images]
+    if turned:
+        sentence = "lies across the series' stack: a localizer (scout), not a slice."
+        kept.append(_refuse(turned, "localizer", sentence))
+    return kept
+
+
+def _is_scout(found: Found, main: Series) -> bool:
+    """Whether a few images lie across a stack under the same UID."""
+    images = found.images
+    if len(images) > SCOUT_IMAGES or len(main.slices) <= SCOUT_IMAGES:
+        return False
+    if any(image.orientation is None for image in images):
+        return False
+    plane = nearest_plane(normal_of(images[0]))
+    return plane != nearest_plane(normal_of(main.first))

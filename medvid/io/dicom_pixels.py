@@ -5,16 +5,20 @@ what makes a whole series as quick to read as its bytes; everything else goes th
 """
 
 import warnings
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.pixels.utils import pixel_array
+from pydicom.pixels.utils import iter_pixels, pixel_array
 
-from medvid.contract import DataError
-from medvid.io.dicom_headers import SliceHeader
+from medvid.contract import DataError, MedvidError
+from medvid.io.dicom_slice import SliceHeader
+from medvid.io.dicom_tables import look_up
 
 AIR_HU = -1024
 """What stands outside the scanned circle: the lowest value of the ordinary CT scale."""
@@ -39,6 +43,10 @@ def choose_dtype(slices: Sequence[SliceHeader]) -> np.dtype[Any]:
     file where they would.
     """
     for header in slices:
+        if header.table is not None:
+            if max(header.table[1]) > INT16.max:
+                return np.dtype(np.float32)
+            continue
         if not header.slope.is_integer() or not header.intercept.is_integer():
             return np.dtype(np.float32)
         ends = [value * header.slope + header.intercept for value in _stored_range(header)]
@@ -71,17 +79,36 @@ def read_slices(slices: Sequence[SliceHeader], dtype: np.dtype[Any]) -> NDArray[
         DataError: when a file cannot be decoded, or its values do not fit.
     """
     volume = np.empty((len(slices), *slices[0].shape), dtype=dtype)
+    packed: dict[Path, list[int]] = defaultdict(list)
+    single: list[int] = []
+    for index, header in enumerate(slices):
+        if header.frame >= 0 and header.offset < 0:
+            packed[header.path].append(index)
+        else:
+            single.append(index)
+    for indices in packed.values():
+        _read_frames_into([slices[index] for index in indices], [volume[i] for i in indices])
 
     def read_one(index: int) -> None:
-        _read_into(slices[index], volume[index])
+        header, out = slices[index], volume[index]
+        _place(header, read_stored(header, out), out)
 
-    if len(slices) < THREADED_FROM:
-        for index in range(len(slices)):
+    if len(single) < THREADED_FROM:
+        for index in single:
             read_one(index)
     else:
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(read_one, range(len(slices))))
+            list(pool.map(read_one, single))
     return volume
+
+
+def _read_frames_into(headers: Sequence[SliceHeader], outs: Sequence[NDArray[Any]]) -> None:
+    """Decodes frames of one compressed file in a single pass over it."""
+    with _explained(headers[0].path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        decoded = iter_pixels(headers[0].path, indices=[header.frame for header in headers])
+        for header, out, pixels in zip(headers, outs, decoded, strict=True):
+            _place(header, _check_shape(header, np.asarray(pixels)), out)
 
 
 def _stored_range(header: SliceHeader) -> tuple[int, int]:
@@ -96,15 +123,17 @@ def _padding_is_outside(header: SliceHeader) -> bool:
     return max(ends) < OUTSIDE_BELOW_HU or min(ends) > OUTSIDE_ABOVE_HU
 
 
-def _read_into(header: SliceHeader, out: NDArray[Any]) -> None:
-    stored = _read_stored(header, out)
+def _place(header: SliceHeader, stored: NDArray[Any], out: NDArray[Any]) -> None:
     padded = None
     if header.padding is not None and _padding_is_outside(header):
         low, high = header.padding
         padded = (stored >= low) & (stored <= high)
     if header.photometric == "MONOCHROME1":
         stored = (sum(_stored_range(header)) - stored.astype(np.int32)).astype(np.int32)
-    _rescale(header, stored, out, padded)
+    if header.table is not None:
+        out[...] = look_up(header.table, stored)
+    else:
+        _rescale(header, stored, out, padded)
     if padded is not None:
         out[padded] = AIR_HU
 
@@ -142,14 +171,24 @@ def _rescale(
         np.add(out, np.int16(header.intercept), out=out)
 
 
-def _read_stored(header: SliceHeader, out: NDArray[Any]) -> NDArray[Any]:
-    """Returns stored values, in the memory of `out` where pixels are 16 bits uncompressed."""
+def read_stored(header: SliceHeader, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Returns the values as they are stored, before any rescale.
+
+    Args:
+        header: of the image.
+        out: memory that may be used where pixels are 16 bits uncompressed and it is int16.
+
+    Raises:
+        DataError: when the pixels are cut off or cannot be decoded.
+    """
     allocated, stored = header.bits
     if header.offset < 0:
-        return _decode(header, out.shape)
+        return _decode(header)
     kind = np.dtype(f"<{'i' if header.signed else 'u'}{allocated // 8}")
-    direct = out.dtype == np.int16 and allocated == 16 and out.flags.c_contiguous
-    pixels = out.view(kind) if direct else np.empty(out.shape, dtype=kind)
+    direct = (
+        out is not None and out.dtype == np.int16 and allocated == 16 and out.flags.c_contiguous
+    )
+    pixels = out.view(kind) if direct and out is not None else np.empty(header.shape, dtype=kind)
     with header.path.open("rb", buffering=0) as file:
         file.seek(header.offset)
         count = file.readinto(pixels.data.cast("B"))
@@ -169,25 +208,38 @@ def _read_stored(header: SliceHeader, out: NDArray[Any]) -> NDArray[Any]:
     return pixels
 
 
-def _decode(header: SliceHeader, shape: tuple[int, ...]) -> NDArray[Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pixels = np.asarray(pixel_array(header.path))
-    except MemoryError:
-        raise
-    except Exception as error:
-        # Every codec has errors of its own; none of them says more than that decoding failed.
+def _decode(header: SliceHeader) -> NDArray[Any]:
+    index = None if header.frame < 0 else header.frame
+    with _explained(header.path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pixels = np.asarray(pixel_array(header.path, index=index))
+    return _check_shape(header, pixels)
+
+
+def _check_shape(header: SliceHeader, pixels: NDArray[Any]) -> NDArray[Any]:
+    if pixels.shape != header.shape:
         raise DataError(
-            f"{header.path} cannot be decoded: its compressed pixels are damaged or cut off "
-            f"({type(error).__name__}). Export it again.",
-            code="pixels_damaged",
-            files=[header.path],
-        ) from None
-    if pixels.shape != shape:
-        raise DataError(
-            f"{header.path} decodes to {pixels.shape} pixels, but its header says {shape}.",
+            f"{header.path} decodes to {pixels.shape} pixels, but its header says {header.shape}.",
             code="pixels_damaged",
             files=[header.path],
         )
     return pixels
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns any error of a codec into a sentence.
+
+    Every codec has errors of its own; none of them says more than that decoding failed.
+    """
+    try:
+        yield
+    except (MemoryError, MedvidError):
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{path} cannot be decoded: its compressed pixels are damaged or cut off "
+            f"({type(error).__name__}). Export it again.",
+            code="pixels_damaged",
+            files=[path],
+        ) from None

@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 from pydicom.pixels.decoders.base import get_decoder
 
-from medvid.io.dicom_headers import NO_PIXELS, UNCOMPRESSED, SliceHeader
+from medvid.io.dicom_elements import NO_PIXELS, UNCOMPRESSED
+from medvid.io.dicom_slice import SliceHeader
+from medvid.io.dicom_tables import BROKEN
+from medvid.io.wording import count
 
 OTHER_OBJECTS: Mapping[str, tuple[str, str]] = {
     "1.2.840.10008.5.1.4.1.1.66.4": ("segmentation", "a segmentation"),
@@ -20,19 +23,6 @@ OTHER_OBJECTS: Mapping[str, tuple[str, str]] = {
     "1.2.840.10008.1.3.10": ("directory", "a DICOMDIR"),
 }
 """Beginnings of SOP class UIDs of what holds no acquired slices."""
-
-ENHANCED = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.2.1",
-        "1.2.840.10008.5.1.4.1.1.2.2",
-        "1.2.840.10008.5.1.4.1.1.4.1",
-        "1.2.840.10008.5.1.4.1.1.4.3",
-        "1.2.840.10008.5.1.4.1.1.4.4",
-        "1.2.840.10008.5.1.4.1.1.128.1",
-        "1.2.840.10008.5.1.4.1.1.130",
-    }
-)
-"""Enhanced and legacy-converted CT, MR and PET: geometry lies in per-frame groups."""
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -53,10 +43,13 @@ FOREIGN = frozenset(
 """What may lie in a series' folder, even under its UID, without being one of its slices. Every
 other refusal means that a slice of the series is broken, and then the series is refused."""
 
-EXPORT_AGAIN = frozenset(
-    {"truncated", "no_pixel_data", "no_position", "orientation_invalid", "syntax_unsupported"}
+NO_RIVALS = frozenset(
+    {
+        *FOREIGN - {"multi_frame", "mosaic"},
+        "single_image",
+    }
 )
-"""Faults of single files that another export of the same image does not have."""
+"""What beside a good stack was never a second candidate, and needs no choice between the two."""
 
 PLUGINS: Mapping[str, str] = {
     "1.2.840.10008.1.2.4.50": "pylibjpeg-libjpeg",
@@ -79,13 +72,13 @@ def refuse_image(header: SliceHeader) -> tuple[str, str] | None:
     for beginning, (code, what) in OTHER_OBJECTS.items():
         if header.sop_class == beginning or header.sop_class.startswith(f"{beginning}."):
             return code, f"is {what}, not an image series."
-    if header.sop_class in ENHANCED:
+    if header.is_enhanced and header.frame < 0:
         return (
             "multi_frame",
-            "is an enhanced multi-frame object, which this version does not read. Convert it to "
-            "NIfTI (dcm2niix) or to classic single-frame DICOM.",
+            f"holds {count(header.frames, 'frame')} in one file and does not say where each of "
+            "them lies. Convert it to classic single-frame DICOM, or export it again.",
         )
-    if header.frames > 1:
+    if header.frames > 1 and header.frame < 0:
         return (
             "multi_frame",
             f"holds {header.frames} frames in one file without a position for each, which cannot "
@@ -134,8 +127,8 @@ def _refuse_place(header: SliceHeader) -> tuple[str, str] | None:
 
 
 def _refuse_pixels(header: SliceHeader) -> tuple[str, str] | None:
-    if header.has_table:
-        return "modality_lut", "maps its values by a lookup table, which this version cannot apply."
+    if header.table == BROKEN:
+        return "modality_lut", "maps its values by a lookup table that cannot be read."
     allocated, stored = header.bits
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
         return "bits", f"has {stored} of {allocated} bits a pixel; 8 and 16 can be read."

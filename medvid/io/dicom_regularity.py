@@ -1,36 +1,24 @@
-"""Whether the slices of one series form a regular stack; a `GeometryError` for what they lack.
+"""Whether slices of one kind form a regular stack; a `GeometryError` for what they lack.
 
 Order comes from positions along the slice normal alone: InstanceNumber is often renumbered, and
 SliceThickness is not the distance of slices.
 """
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medvid.contract import GeometryError
-from medvid.io.dicom_headers import SPLITTING, SliceHeader
+from medvid.contract import DataError, GeometryError
+from medvid.io.dicom_pixels import read_stored
+from medvid.io.dicom_slice import SPLITTING, SliceHeader, list_paths
 from medvid.io.wording import agree, count
-
-SAME_DIRECTION = 1e-3
-"""Largest difference of a direction's cosine within a stack (0.06 degrees); reconstructions of one
-scan differ by rounding only, separately planned blocks by degrees."""
-
-SAME_SPACING = 1e-3
-"""Largest relative difference of pixel sizes within a stack: 0.5 pixels over 512."""
-
-USUAL_DECIMALS = 2
-"""Directions and pixel sizes are counted to this many decimals to find the commonest ones, which
-are then compared by the tolerances above."""
 
 SAME_PLACE_MM = 0.01
 """Slices nearer than this lie at one place: no scanner steps below 0.1 mm."""
 
 STEP_TOLERANCE = 0.05
-"""Largest relative difference of a step from the median step."""
+"""Largest relative difference of a step from the usual step."""
 
 ROUNDING_MM = 0.1
 """Positions written with one decimal shift a step by up to this; allowed up to `ROUNDING_SHARE` of
@@ -51,11 +39,15 @@ SIDEWAYS_PIXELS = 0.5
 NAMED_FILES = 4
 """So many file names stand in a message; all are in `files`."""
 
+NAMED_GAPS = 3
+"""So many gaps are described in a message; the files around all of them are in `files`."""
 
-def name_files(files: Sequence[Path]) -> str:
-    """Returns the first few file names for a message."""
-    named = ", ".join(file.name for file in files[:NAMED_FILES])
-    return named if len(files) <= NAMED_FILES else f"{named} and {len(files) - NAMED_FILES} more"
+
+def name_images(images: Sequence[SliceHeader]) -> str:
+    """Returns the names of the first few images for a message."""
+    names = list(dict.fromkeys(image.name for image in images))
+    named = ", ".join(names[:NAMED_FILES])
+    return named if len(names) <= NAMED_FILES else f"{named} and {len(names) - NAMED_FILES} more"
 
 
 def head(header: SliceHeader) -> str:
@@ -81,78 +73,19 @@ def normal_of(image: SliceHeader) -> NDArray[np.float64]:
     return across / np.linalg.norm(across)
 
 
-def require_alike(images: Sequence[SliceHeader]) -> None:
-    """Raises `GeometryError` when images differ in what slices of a stack share."""
-    checks: tuple[tuple[str, str, str, Callable[[SliceHeader], bool]], ...] = (
-        ("mixed_matrix", "number of rows or columns", "sizes", _unlike(images, _shape)),
-        ("mixed_modality", "modality", "modalities", _unlike(images, _modality)),
-        ("mixed_patients", "patient's number", "patients", _unlike(images, _patient)),
-        ("mixed_orientation", "direction", "directions", _turned(images)),
-        ("mixed_spacing", "pixel size", "pixel sizes", _scaled(images)),
-    )
-    for code, what, plural, is_odd in checks:
-        odd = [image.path for image in images if is_odd(image)]
-        if not odd:
-            continue
-        usual = [image.path for image in images if not is_odd(image)]
-        if len(odd) < len(usual):
-            found = (
-                f"{len(odd)} of {count(len(images), 'image')} ({name_files(odd)}) "
-                f"{agree(len(odd), 'has', 'have')} another {what} than the others. Move "
-                f"{agree(len(odd), 'it', 'them')} out of the folder, or leave the series out."
-            )
-        else:
-            found = (
-                f"its {len(images)} images have different {plural} ({usual[0].name} against "
-                f"{odd[0].name}). Move them into a folder for each {what}, or leave the series out."
-            )
-        raise GeometryError(f"{head(images[0])}{found}", code=code, files=odd)
+def order_slices(
+    images: Sequence[SliceHeader],
+) -> tuple[list[SliceHeader], NDArray[np.float64]]:
+    """Returns images by rising position along their normal, and the positions in mm."""
+    normal = normal_of(images[0])
+    along = np.array([image.position for image in images]) @ normal
+    order = np.argsort(along, kind="stable")
+    return [images[int(i)] for i in order], along[order]
 
 
-def _shape(image: SliceHeader) -> Hashable:
-    return image.shape
-
-
-def _modality(image: SliceHeader) -> Hashable:
-    return image.modality
-
-
-def _patient(image: SliceHeader) -> Hashable:
-    return image.patient
-
-
-def _unlike(
-    images: Sequence[SliceHeader], key: Callable[[SliceHeader], Hashable]
-) -> Callable[[SliceHeader], bool]:
-    usual = Counter(key(image) for image in images).most_common(1)[0][0]
-    return lambda image: key(image) != usual
-
-
-def _usual(values: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """Returns the middle of the commonest values; a median of all would lie between two kinds."""
-    rows = np.array(values)
-    keys = [tuple(row) for row in np.round(rows, USUAL_DECIMALS).tolist()]
-    commonest = Counter(keys).most_common(1)[0][0]
-    middle: NDArray[np.float64] = np.median(rows[[key == commonest for key in keys]], axis=0)
-    return middle
-
-
-def _turned(images: Sequence[SliceHeader]) -> Callable[[SliceHeader], bool]:
-    usual = _usual([image.orientation or () for image in images])
-    return lambda image: bool(np.abs(np.array(image.orientation) - usual).max() > SAME_DIRECTION)
-
-
-def _scaled(images: Sequence[SliceHeader]) -> Callable[[SliceHeader], bool]:
-    usual = _usual([image.pixel_spacing or () for image in images])
-    return lambda image: bool(
-        (np.abs(np.array(image.pixel_spacing) / usual - 1) > SAME_SPACING).any()
-    )
-
-
-def list_places(
-    ordered: Sequence[SliceHeader], along: NDArray[np.float64]
-) -> list[list[SliceHeader]]:
+def list_places(images: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
     """Returns the images of each place, in order along the normal."""
+    ordered, along = order_slices(images)
     places: list[list[SliceHeader]] = []
     for index, image in enumerate(ordered):
         if index and along[index] - along[index - 1] < SAME_PLACE_MM:
@@ -162,48 +95,55 @@ def list_places(
     return places
 
 
-def drop_duplicates(
-    ordered: Sequence[SliceHeader], along: NDArray[np.float64]
-) -> tuple[list[SliceHeader], list[str]]:
-    """Keeps one of several equal images at a place, with a note.
+def drop_duplicates(images: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[str]]:
+    """Returns the images in order, one of several equal ones at a place, with a note.
 
     Raises:
         GeometryError: for different images at one place.
     """
-    places = list_places(ordered, along)
+    places = list_places(images)
     crowded = [place for place in places if len(place) > 1]
-    differing = [place for place in crowded if len({_pixel_bytes(image) for image in place}) > 1]
+    differing = [place for place in crowded if not _are_equal(place)]
     if differing:
-        files = [image.path for place in differing for image in place]
-        start = head(ordered[0])
-        if len(differing) == len(places):
-            tags = differing_tags(places[0])
-            why = f"; they differ in {', '.join(tags)}" if tags else ""
-            what = (
-                f"all {len(places[0])} images lie at one place"
-                if len(places) == 1
-                else f"every place holds {len(places[0])} different images"
-            )
-            raise GeometryError(
-                f"{start}{what}{why}. Several phases, "
-                "echoes or b-values share one series; export them as series of their own.",
-                code="repeated_positions",
-                files=files,
-            )
-        raise GeometryError(
-            f"{start}different images lie at one place ({name_files(files)}). Look at them and "
-            "move the wrong ones out of the folder, or leave the series out.",
-            code="duplicate_slice",
-            files=files,
-        )
+        raise _explain_crowd(places, differing)
     notes = []
     if crowded:
-        extra = [image.path for place in crowded for image in place[1:]]
+        extra = [image for place in crowded for image in place[1:]]
         notes.append(
             f"{count(len(extra), 'identical duplicate')} {agree(len(extra), 'was', 'were')} left "
-            f"out ({name_files(extra)})."
+            f"out ({name_images(extra)})."
         )
     return [place[0] for place in places], notes
+
+
+def _explain_crowd(
+    places: Sequence[Sequence[SliceHeader]], differing: Sequence[Sequence[SliceHeader]]
+) -> GeometryError:
+    images = [image for place in differing for image in place]
+    start = head(images[0])
+    if len(differing) < len(places):
+        return GeometryError(
+            f"{start}different images lie at one place ({name_images(images)}), and nothing in "
+            "their headers says which of them belongs to the stack. Look at them and move the "
+            "wrong ones out of the folder, or leave the series out.",
+            code="duplicate_slice",
+            files=list_paths(images),
+        )
+    tags = differing_tags(places[0])
+    why = (
+        f"; they differ in {', '.join(tags)}, which does not sort them into stacks" if tags else ""
+    )
+    what = (
+        f"all {len(places[0])} images lie at one place ({name_images(images)})"
+        if len(places) == 1
+        else f"every place holds {len(places[0])} different images"
+    )
+    return GeometryError(
+        f"{start}{what}{why}. Export its phases, echoes or b-values as series of their own, or "
+        "leave the series out.",
+        code="repeated_positions",
+        files=list_paths(images),
+    )
 
 
 def differing_tags(images: Sequence[SliceHeader]) -> list[str]:
@@ -215,21 +155,33 @@ def differing_tags(images: Sequence[SliceHeader]) -> list[str]:
     ]
 
 
-def _pixel_bytes(image: SliceHeader) -> bytes:
-    """Returns what decides whether two images are one: pixels, and how they are scaled."""
-    scale = f"{image.slope} {image.intercept} {image.syntax}".encode()
-    with image.path.open("rb") as file:
-        if image.offset < 0:
-            data = file.read()
-            start = data.rfind(b"\xe0\x7f\x10\x00")
-            return scale + data[max(start, 0) :]
-        file.seek(image.offset)
-        return scale + file.read(image.length)
+def _are_equal(place: Sequence[SliceHeader]) -> bool:
+    """Whether images show the same: their values, and how these are scaled."""
+    if len({(image.slope, image.intercept, image.table) for image in place}) > 1:
+        return False
+    try:
+        first, *others = (read_stored(image) for image in place)
+    except DataError:
+        return False  # what cannot be decoded cannot be shown to be equal
+    return all(np.array_equal(first, other) for other in others)
 
 
-def _allowed(step: float) -> float:
+def allowed_difference(step: float) -> float:
     """Returns by how many mm a step may differ from the usual one."""
     return max(STEP_TOLERANCE * step, min(ROUNDING_MM, ROUNDING_SHARE * step))
+
+
+def usual_step(along: NDArray[np.float64]) -> float:
+    """Returns the commonest step between slices, mm; of two equally common ones the smaller.
+
+    Where every second slice is missing here and there, no step need be the median one.
+    """
+    steps = np.sort(np.diff(along))
+    margins = np.array([allowed_difference(float(step)) for step in steps])
+    low = np.searchsorted(steps, steps - margins, side="left")
+    high = np.searchsorted(steps, steps + margins, side="right")
+    commonest = int(np.argmax(high - low))
+    return float(np.median(steps[low[commonest] : high[commonest]]))
 
 
 def longest_even_run(along: NDArray[np.float64]) -> tuple[int, int]:
@@ -238,74 +190,77 @@ def longest_even_run(along: NDArray[np.float64]) -> tuple[int, int]:
     best = (0, 0)
     start = 0
     for end in range(1, len(steps) + 1):
-        if end == len(steps) or abs(steps[end] - steps[start]) > _allowed(float(steps[start])):
+        first = float(steps[start])
+        if end == len(steps) or abs(steps[end] - first) > allowed_difference(first):
             best = max(best, (start, end), key=lambda run: run[1] - run[0])
             start = end
     return best
 
 
-def require_steps(slices: Sequence[SliceHeader], along: NDArray[np.float64]) -> None:
-    """Raises `GeometryError` where slices are missing or their steps are uneven."""
+def find_uneven(slices: Sequence[SliceHeader], along: NDArray[np.float64]) -> GeometryError | None:
+    """Returns an error where slices are missing or their steps are uneven, else None."""
     steps = np.diff(along)
-    step = float(np.median(steps))
-    odd = [int(i) for i in np.flatnonzero(np.abs(steps - step) > _allowed(step))]
+    step = usual_step(along)
+    odd = [int(i) for i in np.flatnonzero(np.abs(steps - step) > allowed_difference(step))]
     if odd:
-        raise _explain_steps(slices, along, odd, step)
+        return _explain_steps(slices, along, odd, step)
     grid = np.linspace(along[0], along[-1], len(along))
     worst = int(np.argmax(np.abs(along - grid)))
     if abs(along[worst] - grid[worst]) > DRIFT_SHARE * step:
-        raise GeometryError(
-            f"{head(slices[0])}the steps drift: {slices[worst].path.name} lies "
-            f"{abs(along[worst] - grid[worst]):.2f} mm off an even grid of {step:.2f} mm. Export "
-            "the series with even steps, or leave it out.",
+        return GeometryError(
+            f"{head(slices[0])}the steps drift: {slices[worst].name} lies "
+            f"{abs(along[worst] - grid[worst]):.2f} mm off an even grid of {step:.2f} mm.",
             code="uneven_steps",
             files=[slices[worst].path],
         )
+    return None
 
 
 def _explain_steps(
     slices: Sequence[SliceHeader], along: NDArray[np.float64], odd: Sequence[int], step: float
 ) -> GeometryError:
     steps = np.diff(along)
-    files = [slices[i + side].path for i in odd for side in (0, 1)]
+    files = list_paths([slices[i + side] for i in odd for side in (0, 1)])
+    gaps = [
+        f"between {along[i]:.1f} and {along[i + 1]:.1f} mm ({slices[i].name}, {slices[i + 1].name})"
+        for i in odd[:NAMED_GAPS]
+    ]
+    if len(odd) > NAMED_GAPS:
+        gaps.append(f"in {count(len(odd) - NAMED_GAPS, 'more place')}")
+    where = ", ".join(gaps[:-1]) + (" and " if len(gaps) > 1 else "") + gaps[-1]
     ratios = [float(steps[i]) / step for i in odd]
-    at = f"{along[odd[0]]:.1f}"
-    between = f"{slices[odd[0]].path.name}, {slices[odd[0] + 1].path.name}"
     if all(r > 1.5 and abs(r - round(r)) <= MISSING_SHARE for r in ratios):
         missing = sum(round(ratio) - 1 for ratio in ratios)
-        where = "" if missing == 1 else "the first "
         return GeometryError(
             f"{head(slices[0])}{missing} of {len(slices) + missing} slices "
-            f"{agree(missing, 'is', 'are')} missing, {where}between {at} and "
-            f"{along[odd[0] + 1]:.1f} mm ({between}); the step is {step:.2f} mm elsewhere. Ask for "
-            f"the missing {agree(missing, 'slice', 'slices')} and put "
-            f"{agree(missing, 'it', 'them')} into the folder, or leave the series out.",
+            f"{agree(missing, 'is', 'are')} missing, {where}; the step is {step:.2f} mm "
+            "elsewhere.",
             code="missing_slices",
             files=files,
         )
     return GeometryError(
         f"{head(slices[0])}steps of {steps.min():.2f} to {steps.max():.2f} mm between slices, "
-        f"mostly {step:.2f} mm; the first other one is at {at} mm ({between}). Export the series "
-        "with even steps, or leave it out.",
+        f"mostly {step:.2f} mm; another one {where}.",
         code="uneven_steps",
         files=files,
     )
 
 
-def require_straight(slices: Sequence[SliceHeader], corners: NDArray[np.float64]) -> None:
+def require_straight(slices: Sequence[SliceHeader], along: NDArray[np.float64]) -> None:
     """Raises `GeometryError` where slices are shifted against each other within their planes."""
-    share = np.linspace(0, 1, len(slices))[:, None]
+    corners = np.array([image.position for image in slices])
+    share = ((along - along[0]) / (along[-1] - along[0]))[:, None]
     line = corners[0] + share * (corners[-1] - corners[0])
     normal = normal_of(slices[0])
     off = corners - line
     sideways = np.linalg.norm(off - np.outer(off @ normal, normal), axis=1)
     allowed = SIDEWAYS_PIXELS * max(slices[0].pixel_spacing or (1.0,))
     if sideways.max() > allowed:
-        odd = [slices[int(i)].path for i in np.argsort(-sideways) if sideways[i] > allowed]
+        odd = [slices[int(i)] for i in np.argsort(-sideways) if sideways[i] > allowed]
         raise GeometryError(
             f"{head(slices[0])}the slices are shifted sideways against each other, by up to "
-            f"{sideways.max():.1f} mm ({name_files(odd)}), so they do not form one volume. Export "
+            f"{sideways.max():.1f} mm ({name_images(odd)}), so they do not form one volume. Export "
             "the series again, or leave it out.",
             code="shifted_slices",
-            files=odd,
+            files=list_paths(odd),
         )

@@ -1,6 +1,8 @@
 """A path -> a Stack, whatever the path holds."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 from medvid.contract import DataError, Stack
 from medvid.io.geometry import PlaneOrAuto
@@ -8,6 +10,9 @@ from medvid.io.geometry import PlaneOrAuto
 NIFTI = (".nii", ".nii.gz")
 VOLUMES = (".nrrd", ".nhdr", ".mha", ".mhd")
 ARRAYS = (".npy", ".npz")
+
+DIRECTORY = "DICOMDIR"
+"""The table of contents of a CD; its folder is read, as what it lists may have been moved."""
 
 READABLE = (
     "a folder of DICOM files, a NIfTI (.nii, .nii.gz), NRRD, MHA, MHD or NumPy file, a video, or a "
@@ -21,6 +26,10 @@ def open_stack(
     series: str | None = None,
     plane: PlaneOrAuto = "auto",
     modality: str | None = None,
+    on_gap: Literal["refuse", "resample", "keep"] = "refuse",
+    on_bad: Literal["stop", "quarantine"] = "stop",
+    detilt: bool = False,
+    select: Mapping[str, Any] | None = None,
 ) -> Stack:
     """Opens a scan or a video. Nothing is decoded until its `read` is called.
 
@@ -33,31 +42,55 @@ def open_stack(
             volume file, and axial where none is.
         modality: what a volume file is (NIfTI does not tell); of several DICOM series only those
             of this modality are considered.
+        on_gap: what to do where slices of a DICOM series are missing or unevenly apart: `refuse`
+            it, `resample` it to even steps (interpolated frames are counted in the notes), or
+            `keep` the slices with their true positions.
+        on_bad: `stop` at a broken image of a DICOM series, or `quarantine`: leave it out, with a
+            note. What remains must still be a stack by itself or by `on_gap`.
+        detilt: resample a DICOM series taken with a tilted gantry, so that its slices lie straight
+            above each other; else they keep their pixels, and the shear stays in the affine.
+        select: which of several DICOM series is meant, by `modality`, `description`, `kernel`,
+            `plane`, `thickness` and `prefer`; see `medvid.io.dicom_select.Selection`.
 
     Raises:
+        ConfigError: for a `select` that cannot be meant.
         DataError: when there is nothing at `path`, or nothing that can be read; names the file.
         GeometryError: when slices do not form one regular stack, or several series are there.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist.", code="missing_file", files=[path])
+    from medvid.io.dicom import open_dicom
+
+    def open_series(folder: Path) -> Stack:
+        return open_dicom(
+            folder,
+            series=series,
+            plane=plane,
+            modality=modality,
+            on_gap=on_gap,
+            on_bad=on_bad,
+            detilt=detilt,
+            select=select,
+        )
+
     if path.is_dir():
-        return _open_folder(path, series, plane, modality)
+        from medvid.io.frames import is_frame_folder, open_frames
+
+        return open_frames(path) if is_frame_folder(path) else open_series(path)
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes).", code="zero_bytes", files=[path])
-    return _open_file(path, plane, modality)
+    if path.name.upper() == DIRECTORY:
+        return open_series(path.parent)
+    return _open_file(path, plane, modality, open_series)
 
 
-def _open_folder(path: Path, series: str | None, plane: PlaneOrAuto, modality: str | None) -> Stack:
-    from medvid.io.dicom import open_dicom
-    from medvid.io.frames import is_frame_folder, open_frames
-
-    if is_frame_folder(path):
-        return open_frames(path)
-    return open_dicom(path, series=series, plane=plane, modality=modality)
-
-
-def _open_file(path: Path, plane: PlaneOrAuto, modality: str | None) -> Stack:
+def _open_file(
+    path: Path,
+    plane: PlaneOrAuto,
+    modality: str | None,
+    open_series: Callable[[Path], Stack],
+) -> Stack:
     name = path.name.lower()
     if name.endswith(NIFTI):
         from medvid.io.nifti import open_nifti
@@ -71,7 +104,7 @@ def _open_file(path: Path, plane: PlaneOrAuto, modality: str | None) -> Stack:
         from medvid.io.arrays import open_array
 
         return open_array(path, modality=modality)
-    from medvid.io.dicom_headers import looks_like_dicom
+    from medvid.io.dicom_headers import looks_like_dicom, read_header
     from medvid.io.video import is_video, open_video
 
     if is_video(path):
@@ -79,6 +112,8 @@ def _open_file(path: Path, plane: PlaneOrAuto, modality: str | None) -> Stack:
     with path.open("rb") as file:
         start = file.read(1024)
     if looks_like_dicom(start):
+        if read_header(path).frames > 1:
+            return open_series(path)
         raise DataError(
             f"{path} is a single DICOM file. Give the folder that holds its series.",
             code="single_file",

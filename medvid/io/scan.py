@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from medvid.contract import DataError, MedvidError
+from medvid.io.dicom_frames import expand_frames
 from medvid.io.dicom_groups import part_by_series
 from medvid.io.dicom_headers import SliceHeader, read_header
 from medvid.io.frames import is_frame_folder
@@ -149,7 +150,7 @@ def _sort_file(
         if kind == "ignored":
             ignored.append(file)
         elif kind == "dicom":
-            headers.append(read_header(file))
+            headers.extend(expand_frames(read_header(file)))
         else:
             rows.append(describe_stack(file, kind, pixels))
     except MedvidError as error:

@@ -5,7 +5,7 @@ other error of a library as `unreadable`.
 """
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,19 +13,16 @@ from typing import Literal
 import numpy as np
 
 from medvid.contract import DataError, MedvidError, Stack
-from medvid.io.dicom import stack_from_series
-from medvid.io.dicom_groups import common_folder, sort_series
-from medvid.io.dicom_headers import SliceHeader
-from medvid.io.dicom_regularity import head, name_files
-from medvid.io.dicom_series import Refusal, Series
+from medvid.io.dicom_groups import locate, part_by_series, sort_series
+from medvid.io.dicom_regularity import head, name_images
+from medvid.io.dicom_series import Fix, Refusal, Series
+from medvid.io.dicom_slice import SliceHeader, list_paths
+from medvid.io.dicom_stack import stack_from_series
 from medvid.io.geometry import nearest_plane
 from medvid.io.open import open_stack
 from medvid.io.wording import agree, count
 
 Verdict = Literal["ok", "fixable", "refused", "ignored"]
-
-FIXABLE_FILES = frozenset({"several_arrays"})
-"""Refusals of single files that the user can mend without another program's help."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +41,14 @@ class ScanRow:
         spacing_t: mm or seconds.
         spacing_h: mm.
         spacing_w: mm.
-        extent_mm: from the first to the last slice, with their thickness; 0 for videos.
+        extent_mm: from the first to the last slice, with the step that both reach beyond their
+            centres; 0 for videos.
         plane: of the slices; "" where there is no patient.
-        verdict: `ok`, `fixable` (what `reason` advises makes it readable), `refused`, or
-            `ignored` (no scan at all).
+        thickness: of the slices in mm, as the header says; 0 when unknown.
+        kernel: of the reconstruction, as the header says.
+        verdict: `ok`, `fixable` (the options in `fix` make it readable), `refused`, or `ignored`
+            (no scan at all).
+        fix: options of `open_stack` and of a config's section `data`, such as `on_gap=resample`.
         code: reason code, "" when ok.
         reason: a sentence, or the notes of what was mended.
         files: names of the files concerned.
@@ -66,7 +67,10 @@ class ScanRow:
     spacing_w: float = 0.0
     extent_mm: float = 0.0
     plane: str = ""
+    thickness: float = 0.0
+    kernel: str = ""
     verdict: Verdict = "refused"
+    fix: str = ""
     code: str = ""
     reason: str = ""
     files: tuple[str, ...] = ()
@@ -85,20 +89,24 @@ def describe_stack(path: Path, kind: str, pixels: bool) -> ScanRow:
         return refuse(path, kind, explain_unexpected(path, error))
 
 
-def describe_series(images: Sequence[SliceHeader], pixels: bool) -> Iterator[ScanRow]:
+def describe_series(images: Sequence[SliceHeader], pixels: bool) -> list[ScanRow]:
     """Describes what the images of one series UID make."""
-    row = _start_row(images)
     try:
-        rows = [_describe_found(found, pixels) for found in sort_series(images)]
+        return [_describe_found(found, pixels) for found in sort_series(images)]
     except Exception as error:
-        files = [image.path for image in images]
         reason = (
-            f"{head(images[0])}{count(len(files), 'image')} ({name_files(files)}) cannot be "
+            f"{head(images[0])}{count(len(images), 'image')} ({name_images(images)}) cannot be "
             f"sorted into a stack: {_name_error(error)}. Export the series again, or leave it out."
         )
-        names = tuple(file.name for file in files)
-        rows = [replace(row, frames=len(files), code="unreadable", reason=reason, files=names)]
-    yield from rows
+        return [
+            replace(
+                _start_row(images),
+                frames=len(images),
+                code="unreadable",
+                reason=reason,
+                files=tuple(file.name for file in list_paths(images)),
+            )
+        ]
 
 
 def refuse(path: Path, kind: str, error: MedvidError) -> ScanRow:
@@ -106,7 +114,6 @@ def refuse(path: Path, kind: str, error: MedvidError) -> ScanRow:
     return ScanRow(
         path=str(path),
         kind=kind,
-        verdict="fixable" if error.code in FIXABLE_FILES else "refused",
         code=error.code,
         reason=error.message,
         files=tuple(Path(file).name for file in error.files),
@@ -135,41 +142,43 @@ def _name_error(error: Exception) -> str:
     return f"a {type(error).__name__} stopped its reader{place}"
 
 
-def _start_row(images: Sequence[SliceHeader]) -> ScanRow:
+def _start_row(images: Sequence[SliceHeader], token: str = "") -> ScanRow:
     first = images[0]
     return ScanRow(
-        path=str(common_folder(images)),
+        path=str(locate(images)),
         kind="dicom",
-        series=first.token,
+        series=token or first.token,
         patient_id=first.patient,
         modality=first.modality,
         height=first.shape[0],
         width=first.shape[1],
+        thickness=first.thickness or 0.0,
+        kernel=first.kernel,
     )
 
 
 def _describe_found(found: Series | Refusal, pixels: bool) -> ScanRow:
-    row = _start_row(found.images)
+    row = replace(_start_row(found.images, found.token), path=str(found.place))
     if isinstance(found, Refusal):
         return replace(
             row,
             frames=len(found.images),
-            verdict="fixable" if found.fixable else "refused",
+            verdict="fixable" if found.fix else "refused",
+            fix=write_fix(found.fix),
             code=found.code,
             reason=found.reason,
             files=tuple(file.name for file in found.files),
         )
-    folder = common_folder(found.images)
     try:
         stack = stack_from_series(found)
-        broken = _find_broken(stack) if pixels else []
+        broken = _find_broken(stack, found) if pixels else []
         if not broken:
             return _fill(row, stack)
-        return _describe_broken(row, stack.num_frames, broken)
+        return _describe_broken(row, found, broken)
     except MedvidError as error:
-        refused = refuse(folder, "dicom", error)
+        refused = refuse(Path(row.path), "dicom", error)
     except Exception as error:
-        refused = refuse(folder, "dicom", explain_unexpected(folder, error))
+        refused = refuse(Path(row.path), "dicom", explain_unexpected(Path(row.path), error))
     return replace(
         row,
         frames=len(found.images),
@@ -179,34 +188,56 @@ def _describe_found(found: Series | Refusal, pixels: bool) -> ScanRow:
     )
 
 
-def _find_broken(stack: Stack) -> list[DataError]:
-    """Returns what each frame that cannot be decoded says."""
+def write_fix(fix: Fix) -> str:
+    """Returns options as they are written on a command line."""
+    return " ".join(f"{name}={value}" for name, value in fix.items())
+
+
+def _find_broken(stack: Stack, series: Series) -> list[tuple[SliceHeader, DataError]]:
+    """Returns the slices that cannot be decoded, and what each of them says."""
     broken = []
     for frame in range(stack.num_frames):
         try:
             stack.read([frame])
         except DataError as error:
-            broken.append(error)
+            # Frames may run from the last slice to the first; the error names its file.
+            broken += [
+                (image, error)
+                for image in series.slices
+                if str(image.path) in error.files and image.frame in (-1, frame)
+            ]
     return broken
 
 
-def _describe_broken(row: ScanRow, frames: int, broken: Sequence[DataError]) -> ScanRow:
-    """A few undecodable files among good ones can be asked for again; a series of them not."""
-    files = [Path(file) for error in broken for file in error.files]
-    reason = broken[0].message
+def _describe_broken(
+    row: ScanRow, series: Series, broken: Sequence[tuple[SliceHeader, DataError]]
+) -> ScanRow:
+    """Undecodable files may be left out where the others are a stack without them."""
+    gone = {id(image) for image, _ in broken}
+    images = [image for image, _ in broken]
+    rest = [image for image in series.slices if id(image) not in gone]
+    reason = broken[0][1].message
     if len(broken) > 1:
         more = len(broken) - 1
-        reason += f" So {agree(more, 'is', 'are')} {count(more, 'other file')} of the series."
-    fixable = len(broken) < frames - len(broken)
-    if fixable:
-        reason += f" The other {count(frames - len(broken), 'slice')} can be decoded."
+        reason += f" So {agree(more, 'is', 'are')} {count(more, 'other image')} of the series."
+    fix: dict[str, str] = {}
+    if len(rest) > len(broken):
+        found = [one for part in part_by_series(rest) for one in sort_series(part)]
+        if len(found) == 1 and isinstance(found[0], Series):
+            fix = {"on_bad": "quarantine"}
+        elif len(found) == 1 and isinstance(found[0], Refusal) and found[0].fix:
+            fix = {"on_bad": "quarantine", **found[0].fix}
+    if fix:
+        words = " with ".join(f"`{name}: {value}`" for name, value in fix.items())
+        reason += f" The other {count(len(rest), 'slice')} can be decoded: use {words}."
     return replace(
         row,
-        frames=frames,
-        verdict="fixable" if fixable else "refused",
-        code=broken[0].code,
+        frames=len(series.slices),
+        verdict="fixable" if fix else "refused",
+        fix=write_fix(fix),
+        code=broken[0][1].code,
         reason=reason,
-        files=tuple(file.name for file in files),
+        files=tuple(file.name for file in list_paths(images)),
     )
 
 

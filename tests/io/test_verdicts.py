@@ -1,4 +1,4 @@
-"""`fixable` is a promise: who does what the sentence says has a stack afterwards."""
+"""`fixable` is a promise: who gives the options that the row names has a stack."""
 
 import shutil
 import struct
@@ -13,6 +13,7 @@ from pydicom.uid import UID
 
 import medvid.io.scan as scan_module
 import medvid.io.scan_rows as rows_module
+from medvid.contract import GeometryError, Stack
 from medvid.io import open_stack
 from medvid.io.scan import ScanRow, scan_tree
 from medvid.io.write import write_dicom_series, write_nifti
@@ -75,29 +76,48 @@ def blacken(dataset: pydicom.Dataset) -> None:
     dataset.PixelData = bytes(len(dataset.PixelData))
 
 
-def test_a_missing_slice_is_fixable_by_putting_it_back(series: Path, tmp_path: Path) -> None:
-    away = shutil.move(files_of(series)[3], tmp_path / "away.dcm")
+def open_fixed(row: ScanRow) -> Stack:
+    """Does what the row says."""
+    fix = dict(option.split("=") for option in row.fix.split())
+    return open_stack(row.path, series=row.series, **fix)  # type: ignore[arg-type]
+
+
+def test_a_missing_slice_is_fixable_by_filling_it(series: Path, volume: NDArray[np.int16]) -> None:
+    files_of(series)[3].unlink()
     row = only_row(series)
-    assert (row.verdict, row.code) == ("fixable", "missing_slices")
-    assert "1 of 8 slices is missing" in row.reason
-    assert "Ask for the missing slice and put it into the folder" in row.reason
+    assert (row.verdict, row.code, row.fix) == ("fixable", "missing_slices", "on_gap=resample")
+    assert "1 of 8 slices is missing, between 10.0 and 20.0 mm (IM_0003.dcm, IM_0005.dcm)" in (
+        row.reason
+    )
+    assert "`on_gap: resample`" in row.reason
+    stack = open_fixed(row)
+    np.testing.assert_array_equal(stack.read()[0], volume)  # the slices rise by even steps
+    assert stack.positions.tolist() == [5.0 * n for n in range(8)]
+    assert "1 of 8 frames was interpolated between 7 slices, at 15.0 mm (on_gap: resample)." in (
+        stack.notes
+    )
+
+
+def test_a_missing_slice_may_be_put_back(series: Path, tmp_path: Path) -> None:
+    away = shutil.move(files_of(series)[3], tmp_path / "away.dcm")
+    assert "Ask for what is missing" in only_row(series).reason
     shutil.move(away, series / "asked-for.dcm")
     assert only_row(series).verdict == "ok"
 
 
-def test_several_missing_slices_are_said_in_the_plural(series: Path) -> None:
-    for file in files_of(series)[3:5]:
-        file.unlink()
-    assert "2 of 8 slices are missing, the first between" in only_row(series).reason
+def test_several_missing_slices_are_said_in_the_plural_with_every_gap(series: Path) -> None:
+    for number in (1, 2, 5):
+        files_of(series)[0].with_name(f"IM_{number + 1:04d}.dcm").unlink()
+    reason = only_row(series).reason
+    assert "3 of 8 slices are missing, between 0.0 and 15.0 mm" in reason
+    assert "(IM_0001.dcm, IM_0004.dcm) and between 20.0 and 30.0 mm" in reason
 
 
-def test_another_image_at_one_place_is_fixable_by_moving_it_out(
-    series: Path, tmp_path: Path
-) -> None:
+def test_another_image_at_one_place_is_refused(series: Path, tmp_path: Path) -> None:
     copy = series / "copy.dcm"
     edit(files_of(series)[3], rename("2.25.7", blacken), copy)
     row = only_row(series)
-    assert (row.verdict, row.code) == ("fixable", "duplicate_slice")
+    assert (row.verdict, row.code) == ("refused", "duplicate_slice")
     assert "copy.dcm" in row.files
     shutil.move(copy, tmp_path / "copy.dcm")
     assert only_row(series).verdict == "ok"
@@ -110,12 +130,13 @@ def test_an_identical_duplicate_is_left_out_and_noted(series: Path) -> None:
     assert "1 identical duplicate was left out" in row.reason
 
 
-def test_a_change_of_step_is_fixable_by_moving_the_even_part(series: Path) -> None:
+def test_a_change_of_step_is_fixable_and_its_even_part_is_named(series: Path) -> None:
     for number, file in enumerate(files_of(series)[5:]):
         edit(file, lift(2.3 * (number + 1)))
     row = only_row(series)
-    assert (row.verdict, row.code) == ("fixable", "uneven_steps")
+    assert (row.verdict, row.code, row.fix) == ("fixable", "uneven_steps", "on_gap=resample")
     assert "The 5 slices from 0.0 to 20.0 mm (IM_0001.dcm to IM_0005.dcm)" in row.reason
+    assert np.ptp(np.diff(open_fixed(row).positions)) < 1e-9
     part = series / "even"
     part.mkdir()
     for file in files_of(series)[:5]:
@@ -125,52 +146,67 @@ def test_a_change_of_step_is_fixable_by_moving_the_even_part(series: Path) -> No
     assert open_stack(part).num_frames == 5
 
 
-def test_steps_without_any_order_are_refused(series: Path) -> None:
+def test_where_more_would_be_made_up_than_was_scanned_slices_can_only_be_kept(
+    series: Path, volume: NDArray[np.int16]
+) -> None:
     for number, file in enumerate(files_of(series)):
-        edit(file, lift(1.1 * number * number))
-    assert (only_row(series).verdict, only_row(series).code) == ("refused", "uneven_steps")
+        edit(file, lift(0.0 if number < 5 else 203.0 * (number - 4)))
+    row = only_row(series)
+    assert (row.verdict, row.code, row.fix) == ("fixable", "uneven_steps", "on_gap=keep")
+    with pytest.raises(GeometryError, match="most of them made up"):
+        open_stack(series, on_gap="resample")
+    stack = open_fixed(row)
+    np.testing.assert_array_equal(stack.read()[0], volume)
+    assert stack.positions.tolist() == [0, 5, 10, 15, 20, 228, 436, 644]
 
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_a_broken_file_is_fixable_among_whole_ones_and_not_among_broken_ones(
-    series: Path, count: int
+    series: Path, volume: NDArray[np.int16], count: int
 ) -> None:
     for file in files_of(series)[-count:]:
         file.write_bytes(file.read_bytes()[:-50])
     row = only_row(series)
     assert row.code == "truncated"
-    assert row.verdict == ("fixable" if count == 1 else "refused")
+    assert (row.verdict, row.fix) == (
+        ("fixable", "on_bad=quarantine") if count == 1 else ("refused", "")
+    )
     assert row.files[0] == files_of(series)[-count].name
     if count == 1:
         assert "The other 7 images are a regular stack" in row.reason
-        files_of(series)[-1].unlink()
-        assert only_row(series).verdict == "ok"
+        stack = open_fixed(row)
+        np.testing.assert_array_equal(stack.read()[0], volume[:7])
+        assert any("IM_0008.dcm; on_bad: quarantine" in note for note in stack.notes)
     else:
-        assert "each of 4 files" in row.reason
+        assert "each of 4 images" in row.reason
 
 
-def test_a_broken_file_in_the_middle_must_be_asked_for(series: Path) -> None:
+def test_a_broken_file_in_the_middle_needs_both_options(
+    series: Path, volume: NDArray[np.int16]
+) -> None:
     file = files_of(series)[3]
     file.write_bytes(file.read_bytes()[:-50])
     row = only_row(series)
-    assert row.verdict == "fixable"
-    assert "Slices are missing without it: export it again." in row.reason
+    assert (row.verdict, row.fix) == ("fixable", "on_bad=quarantine on_gap=resample")
+    assert "Slices are missing without it: export it again" in row.reason
+    np.testing.assert_array_equal(open_fixed(row).read()[0], volume)
+    with pytest.raises(GeometryError, match="1 of 8 slices is missing"):
+        open_stack(series, on_bad="quarantine")
 
 
-def test_an_odd_image_is_fixable_by_moving_it_out(series: Path, tmp_path: Path) -> None:
+def test_an_image_in_another_direction_is_a_row_of_its_own(series: Path) -> None:
     def turn(dataset: pydicom.Dataset) -> None:
         dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
 
     odd = files_of(series)[7]
     edit(odd, turn)
-    row = only_row(series)
-    assert (row.verdict, row.code) == ("fixable", "mixed_orientation")
-    assert f"1 of 8 images ({odd.name}) has another direction than the others" in row.reason
-    shutil.move(odd, tmp_path)
-    assert only_row(series).verdict == "ok"
+    rows = {row.code: row for row in scan_tree(series)}
+    assert (rows[""].verdict, rows[""].frames) == ("ok", 7)
+    assert rows["single_image"].files == (odd.name,)
+    assert open_stack(series).num_frames == 7
 
 
-def test_two_directions_of_equal_count_are_fixable_by_a_folder_for_each(series: Path) -> None:
+def test_two_directions_under_one_number_are_two_stacks(series: Path) -> None:
     def turn(dataset: pydicom.Dataset) -> None:
         x, _, z = dataset.ImagePositionPatient
         dataset.ImagePositionPatient = [x, z, 0]
@@ -178,32 +214,16 @@ def test_two_directions_of_equal_count_are_fixable_by_a_folder_for_each(series: 
 
     for file in files_of(series)[4:]:
         edit(file, turn)
-    row = only_row(series)
-    assert (row.verdict, row.code) == ("fixable", "mixed_orientation")
-    assert "its 8 images have different directions" in row.reason
-    (series / "coronal").mkdir()
-    for file in files_of(series)[4:]:
-        shutil.move(file, series / "coronal")
-    found = {(row.plane, row.verdict, row.frames) for row in scan_tree(series)}
-    assert found == {("axial", "ok", 4), ("coronal", "ok", 4)}
-
-
-def test_echoes_under_one_number_are_fixable_by_a_folder_for_each(series: Path) -> None:
-    def second(dataset: pydicom.Dataset) -> None:
-        dataset.EchoTime = 80
-        blacken(dataset)
-
-    for number, file in enumerate(files_of(series)):
-        uid = f"2.25.9{number}"
-        edit(file, lambda d: setattr(d, "EchoTime", 20))
-        edit(file, rename(uid, second), series / f"echo2_{number}.dcm")
-    row = only_row(series)
-    assert (row.verdict, row.code) == ("fixable", "repeated_positions")
-    assert "The 2 values of EchoTime have a stack each" in row.reason
-    (series / "second").mkdir()
-    for file in series.glob("echo2_*"):
-        shutil.move(file, series / "second")
-    assert [row.verdict for row in scan_tree(series)] == ["ok", "ok"]
+    rows = scan_tree(series)
+    assert {(row.plane, row.verdict, row.frames) for row in rows} == {
+        ("axial", "ok", 4),
+        ("coronal", "ok", 4),
+    }
+    with pytest.raises(GeometryError, match="several series"):
+        open_stack(series)
+    for row in rows:
+        assert row.series.endswith(f":{row.plane}")
+        assert open_stack(row.path, series=row.series).num_frames == 4
 
 
 def test_different_images_at_a_single_place_are_refused(series: Path) -> None:
@@ -214,7 +234,9 @@ def test_different_images_at_a_single_place_are_refused(series: Path) -> None:
     assert "all 8 images lie at one place" in row.reason
 
 
-def test_pixels_that_do_not_decode_are_counted_and_named(series: Path) -> None:
+def test_pixels_that_do_not_decode_are_counted_and_named(
+    series: Path, volume: NDArray[np.int16]
+) -> None:
     def encapsulate(dataset: pydicom.Dataset) -> None:
         dataset.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)  # RLE
 
@@ -228,14 +250,18 @@ def test_pixels_that_do_not_decode_are_counted_and_named(series: Path) -> None:
     assert [row.verdict for row in scan_tree(series)] == ["ok"]
     (row,) = scan_tree(series, pixels=True)
     assert (row.verdict, row.code) == ("fixable", "pixels_damaged")
+    assert row.fix == "on_bad=quarantine on_gap=resample"
     assert row.files == tuple(file.name for file in files_of(series)[2:4])
-    assert "The other 6 slices can be decoded." in row.reason
+    assert "The other 6 slices can be decoded" in row.reason
+    stack = open_fixed(row)
+    np.testing.assert_array_equal(stack.read()[0], volume)
+    assert any("2 undecodable images were left out (IM_0003.dcm, IM_0004" in n for n in stack.notes)
 
 
-def test_an_archive_of_several_arrays_is_fixable(tmp_path: Path) -> None:
+def test_an_archive_of_several_arrays_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", a=np.zeros((2, 3, 4)), b=np.zeros((2, 3, 4)))
     (row,) = scan_tree(tmp_path)
-    assert (row.verdict, row.code) == ("fixable", "several_arrays")
+    assert (row.verdict, row.code) == ("refused", "several_arrays")
 
 
 @pytest.mark.parametrize(
