@@ -208,6 +208,7 @@ class Stack:
                 code="no_patient_axes",
             )
         t, h, w, _ = np.linalg.solve(self.affine, np.array([*center, 1.0]))
+        t = self._count_uneven(float(t))
         size = (self.num_frames, self.height, self.width)
         # Half a voxel beyond the outermost centres is still inside the scan.
         if not all(-0.5 <= i <= n - 0.5 for i, n in zip((t, h, w), size, strict=True)):
@@ -219,6 +220,17 @@ class Stack:
                 code="center_outside",
             )
         return float(t), float(h), float(w)
+
+    def _count_uneven(self, t: float) -> float:
+        """Turns a place counted in even steps from the first frame into a fractional index.
+
+        They differ only where uneven slices were kept with their true positions. Beyond the ends
+        it goes on by the usual step.
+        """
+        along = self.positions - self.positions[0]
+        at = t * self.spacing[0]
+        beyond = (at - float(np.clip(at, 0.0, along[-1]))) / self.spacing[0]
+        return float(np.interp(at, along, np.arange(len(along)))) + beyond
 
 
 class Sample(TypedDict, total=False):

@@ -199,14 +199,13 @@ def longest_even_run(along: NDArray[np.float64]) -> tuple[int, int]:
 
 def find_uneven(slices: Sequence[SliceHeader], along: NDArray[np.float64]) -> GeometryError | None:
     """Returns an error where slices are missing or their steps are uneven, else None."""
-    steps = np.diff(along)
     step = usual_step(along)
-    odd = [int(i) for i in np.flatnonzero(np.abs(steps - step) > allowed_difference(step))]
+    odd = _odd_steps(along, step)
     if odd:
         return _explain_steps(slices, along, odd, step)
     grid = np.linspace(along[0], along[-1], len(along))
     worst = int(np.argmax(np.abs(along - grid)))
-    if abs(along[worst] - grid[worst]) > DRIFT_SHARE * step:
+    if not is_even(along):
         return GeometryError(
             f"{head(slices[0])}the steps drift: {slices[worst].name} lies "
             f"{abs(along[worst] - grid[worst]):.2f} mm off an even grid of {step:.2f} mm.",
@@ -214,6 +213,20 @@ def find_uneven(slices: Sequence[SliceHeader], along: NDArray[np.float64]) -> Ge
             files=[slices[worst].path],
         )
     return None
+
+
+def _odd_steps(along: NDArray[np.float64], step: float) -> list[int]:
+    off = np.abs(np.diff(along) - step) > allowed_difference(step)
+    return [int(i) for i in np.flatnonzero(off)]
+
+
+def is_even(along: NDArray[np.float64]) -> bool:
+    """Whether slices lie on an even grid, each within tolerance of its place and its neighbour."""
+    step = usual_step(along)
+    grid = np.linspace(along[0], along[-1], len(along))
+    return not _odd_steps(along, step) and bool(
+        np.abs(along - grid).max() <= DRIFT_SHARE * step
+    )
 
 
 def _explain_steps(

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from medvid.contract import GeometryError, Stack
 from medvid.io.dicom_pixels import AIR_HU, choose_dtype, describe_pixels, read_slices
 from medvid.io.dicom_regularity import (
-    allowed_difference,
     directions,
     head,
+    is_even,
     normal_of,
     usual_step,
 )
@@ -60,17 +60,6 @@ class Native:
     read: Reader
     keys: tuple[str, ...]
     notes: tuple[str, ...]
-
-    @property
-    def step(self) -> float:
-        """The usual distance of slices along their normal, mm."""
-        return usual_step(self.along)
-
-    @property
-    def is_even(self) -> bool:
-        """Whether every slice lies where the affine says."""
-        grid = self.along[0] + self.step * np.arange(len(self.along))
-        return bool(np.abs(self.along - grid).max() <= allowed_difference(self.step))
 
 
 def stack_from_series(
@@ -131,12 +120,10 @@ def _start(series: Series) -> Native:
     dtype = choose_dtype(slices)
     row, column = directions(slices[0])
     height, width = slices[0].pixel_spacing or (1.0, 1.0)
-    even = (along[-1] - along[0]) / (len(along) - 1)
-    usual = usual_step(along)
+    mean = (along[-1] - along[0]) / (len(along) - 1)
     affine = np.eye(4)
     # Rounded positions average out over an even stack; an uneven one has no step but its usual.
-    off = np.abs(np.diff(along) - even).max() > allowed_difference(even)
-    affine[:3, 0] = end_to_end(slices) * (usual if off else even)
+    affine[:3, 0] = end_to_end(slices) * (mean if is_even(along) else usual_step(along))
     affine[:3, 1], affine[:3, 2] = column * height, row * width
     affine[:3, 3] = slices[0].position
     return Native(
@@ -175,7 +162,7 @@ def _fill(native: Native) -> Native:
         return frames
 
     affine = native.affine.copy()
-    affine[:3, 0] *= (grid[1] - grid[0]) / native.step
+    affine[:3, 0] *= (grid[1] - grid[0]) / usual_step(native.along)
     shape = (len(grid), *native.shape[1:])
     keys = tuple(
         native.keys[index] if part == 0 else "" for index, part in zip(low, share, strict=True)
@@ -255,7 +242,7 @@ def _orient(native: Native, series: Series, plane: PlaneOrAuto) -> Orientation:
     orientation = orient(
         native.affine, native.shape, plane="auto" if plane == own else plane, through=0
     )
-    if native.is_even:
+    if is_even(native.along):
         return orientation
     if orientation.order[0] != 0:
         raise GeometryError(
@@ -267,9 +254,9 @@ def _orient(native: Native, series: Series, plane: PlaneOrAuto) -> Orientation:
         )
     if orientation.flips[0]:
         # The first frame is the last slice, and that lies where it says, not where steps lead.
-        way = native.affine[:3, 0] / native.step
-        along = native.along[-1] - native.along[0] - native.step * (native.shape[0] - 1)
-        orientation.affine[:3, 3] += way * along
+        step = usual_step(native.along)
+        beyond = native.along[-1] - native.along[0] - step * (native.shape[0] - 1)
+        orientation.affine[:3, 3] += native.affine[:3, 0] / step * beyond
     return orientation
 
 
