@@ -52,6 +52,16 @@ def write_manifest(path: Path, records: Sequence[Record]) -> None:
     write_csv(path, columns, rows)
 
 
+def write_notes(path: Path, noted: Iterable[tuple[Record, Sequence[str]]]) -> None:
+    """Writes notes.csv: what was found and mended while a case was opened, a row a sentence."""
+    rows = [
+        {"case_id": record.case_id, "path": record.path, "note": note}
+        for record, notes in noted
+        for note in notes
+    ]
+    write_csv(path, ("case_id", "path", "note"), rows)
+
+
 def write_refused(path: Path, refused: Iterable[tuple[Record, MedvidError]]) -> None:
     """Writes refused.csv: which cases were left out, the reason code, and the sentence."""
     columns = ("case_id", "patient_id", "path", "code", "reason")

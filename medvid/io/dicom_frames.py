@@ -14,6 +14,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from medvid.io.dicom_elements import HEADER_ERRORS, damaged_header
+from medvid.io.dicom_headers import plain_number
 from medvid.io.dicom_slice import SPLITTING, TIMES, SliceHeader
 
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -126,7 +127,8 @@ def _read_frame(header: SliceHeader, number: int, groups: Sequence[Dataset | Non
         offset=header.offset + number * size if header.offset >= 0 else header.offset,
         length=max(0, min(size, header.length - number * size)),
         splitting=tuple(
-            own.get(name) or known for name, known in zip(SPLITTING, header.splitting, strict=True)
+            plain_number(own.get(name, "")) or known
+            for name, known in zip(SPLITTING, header.splitting, strict=True)
         ),
         times=tuple(own[name][DATE_DIGITS:] for name in TIMES),
         thickness=header.thickness if thickness is None else thickness[0],

@@ -165,7 +165,7 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         syntax=elements.syntax,
         offset=elements.offset,
         length=elements.length,
-        splitting=values.joined(SPLITTING),
+        splitting=tuple(plain_number(text) for text in values.joined(SPLITTING)),
         times=values.joined(TIMES),
         thickness=None if thickness is None else thickness[0],
         kernel="/".join(values.texts("ConvolutionKernel")),
@@ -173,6 +173,14 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         burned_in=values.text("BurnedInAnnotation").upper() == "YES",
         lenient=values.lenient,
     )
+
+
+def plain_number(text: str) -> str:
+    """Returns `20` for `20.0` and `2e1`, and any other text as it is: one value, one spelling."""
+    try:
+        return f"{float(text):.6g}"
+    except ValueError:
+        return text
 
 
 def _storage_class(elements: Elements) -> str:

@@ -224,9 +224,7 @@ def is_even(along: NDArray[np.float64]) -> bool:
     """Whether slices lie on an even grid, each within tolerance of its place and its neighbour."""
     step = usual_step(along)
     grid = np.linspace(along[0], along[-1], len(along))
-    return not _odd_steps(along, step) and bool(
-        np.abs(along - grid).max() <= DRIFT_SHARE * step
-    )
+    return not _odd_steps(along, step) and bool(np.abs(along - grid).max() <= DRIFT_SHARE * step)
 
 
 def _explain_steps(

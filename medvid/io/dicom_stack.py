@@ -214,7 +214,7 @@ def _upright(native: Native, modality: str) -> Native:
 
 
 def _shift_into(
-    frame: NDArray[Any], pixels: NDArray[Any], shift: NDArray[np.float64], air: float
+    frame: NDArray[Any], pixels: NDArray[Any], shift: NDArray[np.float64], air: int
 ) -> None:
     """Writes a slice into a larger frame, moved by fractions of a pixel along both axes."""
     whole = np.floor(shift + 1e-9).astype(int)

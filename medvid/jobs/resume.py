@@ -59,14 +59,17 @@ def recall_cases(run: RunFolder, config: Config) -> Config:
                 code="changed_manifest",
                 files=[run.manifest],
             )
+    data = config["data"]
     own = {
         "manifest": str(run.manifest.absolute()),
         "source": "table",
         "source_options": None,
         # Lets the check below name every case; none is left out.
         "on_bad": "quarantine",
+        # What a series is made of stays as it was.
+        "on_bad_images": data.get("on_bad_images") or data.get("on_bad", "stop"),
     }
-    return {**config, "data": {**config["data"], **own}}
+    return {**config, "data": {**data, **own}}
 
 
 def check_unchanged(run: RunFolder, data: TaskData, folds: Sequence[Fold]) -> None:

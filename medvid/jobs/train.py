@@ -8,7 +8,7 @@ from rich.console import Console
 
 from medvid.config import Config, format_config
 from medvid.contract import ConfigError
-from medvid.data.manifest import write_refused
+from medvid.data.manifest import write_notes, write_refused
 from medvid.data.splits import Fold, describe_folds, mix_seed, read_folds
 from medvid.jobs.finish import finish_run
 from medvid.jobs.folds import train_fold
@@ -129,6 +129,9 @@ def start_run(job: Job, folds: Sequence[Fold], runs: Path, command: Sequence[str
     run = create_run_folder(runs, job.config["name"], command=command)
     note_cases(run, job.data.records)
     write_refused(run.refused, job.data.refused)
+    write_notes(
+        run.notes, ((record, job.data.store.open(record).notes) for record in job.data.records)
+    )
     if job.data.missing:
         write_text_atomic(run.path / "missing.txt", "\n".join(job.data.missing) + "\n")
     write_json(run.splits, describe_folds(folds))

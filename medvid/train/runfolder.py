@@ -2,7 +2,7 @@
 
     runs/<name>-<timestamp>/
       command.txt  config.yaml  environment.json  manifest.csv  manifest.sha256
-      fingerprints.json  splits.json  refused.csv
+      fingerprints.json  splits.json  refused.csv  notes.csv
       fold_0/{last.ckpt, best.ckpt, history.csv, predictions_val.csv, predictions_test.csv} ...
       predictions_oof.csv  metrics.json  report.html  figures/
 
@@ -88,6 +88,11 @@ class RunFolder:
     def refused(self) -> Path:
         """The cases that could not be used, with reasons."""
         return self.path / "refused.csv"
+
+    @property
+    def notes(self) -> Path:
+        """What was mended in the cases that are used: filled gaps, images left out."""
+        return self.path / "notes.csv"
 
     @property
     def predictions_oof(self) -> Path:
