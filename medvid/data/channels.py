@@ -6,7 +6,7 @@ so. Either way positions in the patient are trusted as the files state them: sca
 patient moved, or of different examinations, must be registered first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
@@ -18,7 +18,6 @@ from torch.nn.functional import grid_sample
 
 from medvid.contract import Channel, ConfigError, DataError, GeometryError, Record, Stack
 from medvid.data.resample import resample_stack
-from medvid.io import open_stack
 from medvid.io.geometry import Plane, nearest_plane
 
 SAME_GRID_SHARE = 0.1
@@ -142,8 +141,19 @@ def find_parts(record: Record, reading: Reading | None) -> tuple[Channel, ...]:
     return tuple(known[name] for name in reading.names)
 
 
-def open_parts(parts: Sequence[Channel], reading: Reading, plane: Any) -> list[Stack]:
+def open_parts(
+    parts: Sequence[Channel],
+    reading: Reading,
+    plane: Any,
+    open_scan: Callable[[str, str | None, Any, str | None], Stack],
+) -> list[Stack]:
     """Opens the channels of a case, all on the grid of the first; decodes nothing yet.
+
+    Args:
+        parts: the channels.
+        reading: how they are read.
+        plane: which axis of a volume file is T.
+        open_scan: opens one scan by path, series, plane and modality.
 
     Raises:
         DataError: when one cannot be read or is a colour video; names channel and file.
@@ -154,9 +164,7 @@ def open_parts(parts: Sequence[Channel], reading: Reading, plane: Any) -> list[S
     for part in parts:
         try:
             own: Any = plane if not stacks or plane != "auto" else _plane_of(stacks[0])
-            stack = open_stack(
-                part.path, series=part.series, plane=own, modality=modality.get(part.name)
-            )
+            stack = open_scan(part.path, part.series, own, modality.get(part.name))
             if stack.channels != 1:
                 raise DataError(
                     f"{part.path} has {stack.channels} colours, and a channel is one grey value a "

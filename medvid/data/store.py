@@ -18,7 +18,7 @@ import os
 import shutil
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +35,7 @@ from medvid.io.sidecars import is_sidecar, list_files
 OWN_FOLDERS = frozenset({"medvid_store", "runs"})
 """Folders that medvid itself makes where it is called, perhaps beside the slices."""
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Raise it when the reader gives other voxels for the same file; all entries are then rebuilt."""
 
 FLOAT_LEVELS = 4096
@@ -52,6 +52,8 @@ HASH_BYTES = 2**20
 """Pieces in which the pixels are hashed."""
 
 Plane = Literal["auto", "axial", "coronal", "sagittal"]
+OnGap = Literal["refuse", "resample", "keep"]
+OnBad = Literal["stop", "quarantine"]
 Source = tuple[str, str | None, tuple[Channel, ...]]
 """Path, series and channels of a record."""
 
@@ -85,6 +87,10 @@ class Store:
         spacing: (T, H, W) in mm to resample to; 0 keeps an axis as it is.
         size: (H, W) in pixels to resize every frame to, as the video papers do.
         channels: how cases of several scans are read; None for single scans.
+        on_gap: what to do with missing slices and uneven steps, see `medvid.io.open_stack`.
+        on_bad: what to do with broken images of a series, likewise.
+        detilt: whether a gantry's tilt is resampled away, likewise.
+        select: which of several series of a folder is meant, likewise.
     """
 
     root: Path
@@ -93,6 +99,10 @@ class Store:
     spacing: tuple[float, float, float] | None = None
     size: tuple[int, int] | None = None
     channels: Reading | None = None
+    on_gap: OnGap = "refuse"
+    on_bad: OnBad = "stop"
+    detilt: bool = False
+    select: Mapping[str, Any] | None = None
     _opened: OrderedDict[Path, tuple[Stack, Prepared]] = field(
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )
@@ -156,12 +166,16 @@ class Store:
     def _sidecar(self, record: Record) -> Path:
         source = name_source(record)
         if source not in self._keys:
-            options: list[Any] = [self.plane, self.modality, self.spacing, self.size, record.series]
+            options: list[Any] = [
+                *(self.plane, self.modality, self.spacing, self.size, record.series),
+                *(self.on_gap, self.on_bad, self.detilt, self.select),
+            ]
             parts = find_parts(record, self.channels)
             if self.channels is not None:
                 options += [self.channels.align, self.channels.modality]
                 options += [[part.name, part.series] for part in parts]
-            text = json.dumps([READER_VERSION, fingerprint_parts(record, parts), options])
+            known = fingerprint_parts(record, parts)
+            text = json.dumps([READER_VERSION, known, options], sort_keys=True)
             key = hashlib.sha256(text.encode()).hexdigest()[:32]
             self._keys[source] = self.root / key[:2] / f"{key}.json"
         return self._keys[source]
@@ -189,13 +203,24 @@ class Store:
 
     def _open_parts(self, record: Record) -> list[Stack]:
         parts = find_parts(record, self.channels)
-        if self.channels is None:
-            return [
-                open_stack(
-                    record.path, series=record.series, plane=self.plane, modality=self.modality
-                )
-            ]
-        return open_parts(parts, self.channels, self.plane)
+        if self.channels is not None:
+            return open_parts(parts, self.channels, self.plane, self._open_scan)
+        return [self._open_scan(record.path, record.series, self.plane, self.modality)]
+
+    def _open_scan(
+        self, path: str, series: str | None, plane: Plane, modality: str | None
+    ) -> Stack:
+        return open_stack(
+            path,
+            series=series,
+            plane=plane,
+            modality=modality,
+            on_gap=self.on_gap,
+            on_bad=self.on_bad,
+            detilt=self.detilt,
+            # A token says more than any description.
+            select=None if series else self.select,
+        )
 
     def _write(self, record: Record, sidecar: Path) -> None:
         parts = self._open_parts(record)

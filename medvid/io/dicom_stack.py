@@ -92,7 +92,8 @@ def stack_from_series(
         files = count(len(beside), "unreadable file")
         names = ", ".join(file.name for file in beside[:4]) + (", ..." if len(beside) > 4 else "")
         notes.append(f"{files} {were} left out ({names}).")
-    positions, keys = orientation.positions, ()
+    positions = orientation.positions
+    keys: tuple[str, ...] = ()
     if orientation.order[0] == 0:
         keys = native.keys[::-1] if orientation.flips[0] else native.keys
         sign = 1.0 if normal_of(series.first) @ orientation.normal > 0 else -1.0

@@ -166,8 +166,8 @@ def predict(
         DataError: when nothing readable is found at all, or the run needs more than scans.
     """
     run = open_run_folder(run_path)
-    _list_models(run)
-    found, refused = find_cases(paths)
+    options = load_checkpoint(_list_models(run)[0])["medvid"]["data"]
+    found, refused = find_cases(paths, options)
     _refuse_bare_scans(run, found)
     if not found:
         reason = refused[0][1].message if refused else "no scan and no video lies there"
@@ -210,11 +210,15 @@ def _refuse_bare_scans(run: RunFolder, found: Sequence[Record]) -> None:
 
 
 def find_cases(
-    paths: Sequence[Path],
+    paths: Sequence[Path], options: Mapping[str, Any]
 ) -> tuple[list[Record], list[tuple[Record, MedvidError]]]:
     """Lists every stack below some paths as a record, and what was refused with its reason.
 
     A table among the paths gives its own cases.
+
+    Args:
+        paths: files, folders and tables.
+        options: of the section `data`: what they make readable is no refusal.
     """
     found: list[Record] = []
     refused: list[tuple[Record, MedvidError]] = []
@@ -229,16 +233,27 @@ def find_cases(
             continue
         for row in scan_tree(path):
             place = (Path(row.path).resolve(), row.series)
-            if row.verdict == "ignored" or (row.verdict == "ok" and place in seen):
+            usable = row.verdict == "ok" or is_fixed(row, options)
+            if row.verdict == "ignored" or (usable and place in seen):
                 continue
             record = _record_of(row)
-            if row.verdict == "ok":
+            if usable:
                 seen.add(place)
                 found.append(record)
             else:
                 error = DataError(row.reason, code=row.code, files=row.files)
                 refused.append((record, error))
     return found, refused
+
+
+def is_fixed(row: ScanRow, options: Mapping[str, Any]) -> bool:
+    """Whether the section `data` says what a fixable row needs."""
+    said = {
+        "on_gap": options.get("on_gap", "refuse") != "refuse",
+        "on_bad": options.get("on_bad_images") == "quarantine",
+    }
+    needed = [fix.partition("=")[0] for fix in row.fix.split()]
+    return bool(needed) and all(said.get(name, False) for name in needed)
 
 
 def _record_of(row: ScanRow) -> Record:

@@ -28,7 +28,8 @@ from medvid.data.loader import build_loader
 from medvid.data.sampling import Dense, build_sampler
 from medvid.data.sight import Context
 from medvid.data.splits import Fold, audit_folds, make_folds
-from medvid.data.store import Plane, Store
+from medvid.data.store import OnBad, OnGap, Plane, Store
+from medvid.io.dicom_select import read_selection
 from medvid.jobs.place import place_records, refuse_resampled_slices
 from medvid.sources import load_adapter
 from medvid.transforms import build_pipeline
@@ -63,6 +64,10 @@ def data_options(
     spacing: tuple[NotNegative, NotNegative, NotNegative] | None = None,
     size: tuple[AtLeastOne, AtLeastOne] | None = None,
     channels: dict[str, Any] | None = None,
+    on_gap: OnGap = "refuse",
+    on_bad_images: OnBad | None = None,
+    detilt: bool = False,
+    select: dict[str, Any] | None = None,
     store: str | None = None,
     batch_size: AtLeastOne = 16,
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto",
@@ -88,6 +93,13 @@ def data_options(
         spacing: (T, H, W) in mm to resample whole scans to; 0 keeps an axis.
         size: (H, W) in pixels to resize whole frames to.
         channels: of cases of several scans, see `medvid.data.channels.channel_options`.
+        on_gap: what to do where DICOM slices are missing or unevenly apart: `refuse` the series,
+            `resample` it to even steps, or `keep` the slices with their true positions.
+        on_bad_images: `stop` at a broken image of a DICOM series, or `quarantine`: leave out only
+            that image, where the rest is a stack; None does as `on_bad` says.
+        detilt: resample DICOM series taken with a tilted gantry to upright ones.
+        select: which of several DICOM series of a folder is meant, by `modality`, `description`,
+            `kernel`, `plane`, `thickness` and `prefer`.
         store: folder for decoded stacks.
         batch_size: items of a batch.
         workers: loading processes.
@@ -356,6 +368,7 @@ def resolve_data(config: Config) -> dict[str, Any]:
     if options["channels"] is not None:
         given = validate_options(channel_options, options["channels"], "section `data.channels`")
         options["channels"] = channel_options(**given)
+    options["on_bad_images"] = options["on_bad_images"] or options["on_bad"]
     return options
 
 
@@ -367,6 +380,8 @@ def build_task(
 ) -> TaskData:
     """Builds the way from records to batches; reads nothing yet."""
     refuse_resampled_slices(options)
+    if options["select"] is not None:
+        read_selection(options["select"])
     if options["channels"] and options["modality"] is not None:
         raise ConfigError(
             "`data.modality` says what all files are, and channels may differ: write "
@@ -396,6 +411,10 @@ def build_task(
             spacing=options["spacing"],
             size=options["size"],
             channels=read_options(options["channels"]),
+            on_gap=options["on_gap"],
+            on_bad=options["on_bad_images"],
+            detilt=options["detilt"],
+            select=options["select"],
         ),
         sampler=sampler,
         test_sampler=build_sampler(test_sampler),

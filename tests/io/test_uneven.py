@@ -190,6 +190,4 @@ def test_tilt_and_gaps_are_mended_together(tmp_path: Path, volume: NDArray[np.in
     np.testing.assert_array_equal(stack.read()[0].max(axis=(1, 2)), volume[:, 0, 0])
     assert np.isclose(np.diff(stack.positions), stack.spacing[0]).all()
     kept = open_stack(tmp_path / "ct", on_gap="keep", detilt=True)
-    np.testing.assert_array_equal(
-        kept.read()[0].max(axis=(1, 2)), np.delete(volume[:, 0, 0], 3)
-    )
+    np.testing.assert_array_equal(kept.read()[0].max(axis=(1, 2)), np.delete(volume[:, 0, 0], 3))
