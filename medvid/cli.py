@@ -196,6 +196,49 @@ def predict(
 
 
 @app.command()
+def context(
+    config: Annotated[Optional[str], typer.Argument(help="A YAML file or a shipped name.")] = None,  # noqa: UP045
+    overrides: Overrides = None,
+    plan: Annotated[bool, typer.Option(help="Say what it would take, and run nothing.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this study folder.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where study folders are made.")] = Path("runs"),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trainings side by side.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="A Dask scheduler, such as tcp://10.0.0.5:8786.")
+    ] = None,
+) -> None:
+    """How much slice context does the task need? Trains all arms and writes the answer."""
+    from medvid.config import read_config
+    from medvid.jobs.context import plan_context, study_context
+
+    if (config is None) == (resume is None):
+        raise ConfigError("Give a config, or --resume STUDY, and not both.")
+    read = None if config is None else read_config(config, overrides or [])
+    if plan:
+        if read is None:
+            raise ConfigError("`--plan` is of a config that has not begun.")
+        planned = plan_context(read, jobs=jobs, console=_console())
+        _show([{**row, "minutes": f"{row['minutes']:.1f}"} for row in planned.rows], as_json=False)
+        for line in planned.tell():
+            print(line)
+        _next(" ".join(["medvid context", str(config), *(overrides or [])]))
+        return
+    folder = study_context(
+        read,
+        resume=resume,
+        runs=runs,
+        jobs=jobs,
+        cluster=cluster,
+        command=sys.argv,
+        console=_console(),
+    )
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    _show(_list_arms(result), as_json=False)
+    print(result["answer"]["sentence"])
+    print(f"Report: {folder / 'report.html'}")
+
+
+@app.command()
 def compare(
     run_a: Run,
     run_b: Run,
@@ -333,6 +376,17 @@ def _show_metrics(path: Path) -> None:
     )
     for note in metrics.get("notes", []):  # a run of an earlier version has none
         print(note)
+
+
+def _list_arms(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": name,
+            "sees": arm["says"],
+            **{key: _number(arm["metrics"]["auc"][key]) for key in ("value", "low", "high")},
+        }
+        for name, arm in result["arms"].items()
+    ]
 
 
 def _read_three(text: str, option: str) -> tuple[float, float, float]:

@@ -1,35 +1,90 @@
-"""`medvid demo`: the main job on made-up scans, whose answer is known.
+"""`medvid demo`: two studies of slice context on made-up scans, whose answers are known.
 
-A nodule is told from a vessel only by its neighbouring slices: in the middle slice the two are the
-same picture. So the network that sees one slice must guess, and the one that sees seventeen must
-not; anything else would be a fault of the program.
+Fresh blood in a head shows in one slice: one slice must do. A nodule is told from an artery only by
+its neighbouring slices, in the middle slice the two are the same picture: one slice must not do,
+nor must copies of it. Anything else would be a fault of the program, and the demo says so.
 """
 
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from medvid.config import read_config
 from medvid.contract import ConfigError
 from medvid.data.phantoms import write_phantom
-from medvid.jobs.check import check
-from medvid.jobs.compare import Comparison, compare
+from medvid.jobs.context import study_context
 from medvid.jobs.find import scan_folder
 from medvid.jobs.messages import say, show_progress
-from medvid.jobs.train import train
-from medvid.train.runfolder import RunFolder, read_json
-
-CONFIGS = ("run/phantom_c3d", "run/phantom_slicewise")
-"""The one that sees neighbours comes first: differences are its AUC minus the other's."""
 
 
-def run_demo(out: Path, *, cases: int = 320, console: Console | None = None) -> Comparison:
-    """Writes made-up DICOM scans, trains two networks on them, and compares them.
+@dataclass(frozen=True)
+class Known:
+    """A made-up task and the answer that is known.
 
     Args:
-        out: a new or empty folder for scans, runs and the comparison.
-        cases: made-up scans.
+        task: of `medvid phantom`.
+        config: of the study.
+        manifest: in the folder of the scans.
+        cases: made-up scans, for `size: 1`.
+        truth: what the answer must be, in words.
+        holds: tells of a result whether it is.
+    """
+
+    task: str
+    config: str
+    manifest: str
+    cases: int
+    truth: str
+    holds: Callable[[Mapping[str, Any]], bool]
+
+
+def _one_slice_does(result: Mapping[str, Any]) -> bool:
+    return bool(result["answer"]["window"] == 1)
+
+
+def _neighbours_are_needed(result: Mapping[str, Any]) -> bool:
+    repeat = result["arms"]["repeat"]["metrics"]["auc"]
+    window = result["answer"]["window"]
+    return window is not None and window > 1 and repeat["low"] <= 0.5 <= repeat["high"]
+
+
+KNOWN = (
+    Known(
+        "haemorrhage",
+        "run/study_haemorrhage",
+        "slices.csv",
+        80,
+        "one slice is enough",
+        _one_slice_does,
+    ),
+    Known(
+        "nodule",
+        "run/study_nodule",
+        "manifest.csv",
+        240,
+        "one slice is not enough, and copies of it are at 0.5",
+        _neighbours_are_needed,
+    ),
+)
+"""The demo's tasks, in its order."""
+
+
+def run_demo(
+    out: Path, *, jobs: int | None = None, console: Console | None = None
+) -> dict[str, Path]:
+    """Writes made-up DICOM scans and studies how much slice context their tasks need.
+
+    Args:
+        out: a new or empty folder for scans and studies.
+        jobs: trainings side by side; None chooses.
         console: where progress is shown.
+
+    Returns:
+        The folder of every task's study.
 
     Raises:
         ConfigError: when the folder holds something already.
@@ -39,38 +94,35 @@ def run_demo(out: Path, *, cases: int = 320, console: Console | None = None) -> 
             f"{out} is not empty. Give another folder, or delete it: medvid demo NEW_FOLDER.",
             code="folder_taken",
         )
-    say(console, f"1/5  Made-up scans: is it a nodule or a vessel?  medvid phantom nodule {out}")
-    with show_progress(console, "writing DICOM") as progress:
-        manifest = write_phantom("nodule", out / "data", cases=cases, progress=progress)
-    say(console, f"2/5  What lies there?  medvid scan {out / 'data'}")
-    rows = scan_folder(out / "data", console=console)
-    series = [row for row in rows if row.kind == "dicom"]
-    usable = sum(row.verdict == "ok" for row in series)
-    say(console, f"     {usable} of {len(series)} series can be used as they are.")
-    runs = [_train_one(name, number, out, manifest, console) for number, name in enumerate(CONFIGS)]
-    say(console, f"5/5  Is the difference real?  medvid compare {runs[0].path} {runs[1].path}")
-    made = compare(runs[0].path, runs[1].path, out=out / "comparison")
-    for run in runs:
-        say(console, f"     {_say_auc(run)}")
-    say(console, f"     {made.result['verdict']}")
-    say(console, f"Report: {made.folder / 'comparison.html'}")
-    say(console, f"Figure: {made.folder / 'roc.png'}")
+    studies, told = {}, []
+    for known in KNOWN:
+        folder = _study(known, out, jobs, console)
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        right = "as it must be" if known.holds(result) else "WRONG: please report it"
+        told.append(f"{known.task}: {result['answer']['sentence']} Known: {known.truth}; {right}.")
+        studies[known.task] = folder
+    for line in told:
+        say(console, line)
+    for folder in studies.values():
+        say(console, f"Report: {folder / 'report.html'}")
     say(console, "Next: medvid scan YOUR_DICOM_FOLDER -o manifest.csv")
-    return made
+    return studies
 
 
-def _train_one(
-    name: str, number: int, out: Path, manifest: Path, console: Console | None
-) -> RunFolder:
-    config = read_config(name, [f"data.manifest={manifest}", f"data.store={out / 'store'}"])
-    say(console, f"{number + 3}/5  medvid check {name}; medvid train {name}")
-    for subject, text in check(config, console=console).facts:
-        if subject in ("folds", "model", "time"):
-            say(console, f"     {subject}: {text}")
-    return train(config, runs=out / "runs", command=["medvid", "demo"], console=console)
-
-
-def _say_auc(run: RunFolder) -> str:
-    auc = read_json(run.metrics)["metrics"]["auc"]
-    name = read_config(run.config)["name"]
-    return f"{name}: AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}), n = {auc['n']}"
+def _study(known: Known, out: Path, jobs: int | None, console: Console | None) -> Path:
+    data = out / known.task
+    say(console, f"Made-up scans: medvid phantom {known.task} {data}")
+    with show_progress(console, "writing DICOM") as progress:
+        write_phantom(known.task, data, cases=known.cases, progress=progress)
+    say(console, f"What lies there? medvid scan {data}")
+    series = [row for row in scan_folder(data, console=console) if row.kind == "dicom"]
+    usable = sum(row.verdict == "ok" for row in series)
+    say(console, f"{usable} of {len(series)} series can be used as they are.")
+    say(console, f"How much context? medvid context {known.config}")
+    config = read_config(
+        known.config,
+        [f"data.manifest={data / known.manifest}", f"data.store={out / 'store'}"],
+    )
+    return study_context(
+        config, runs=out / "studies", jobs=jobs, command=["medvid", "demo"], console=console
+    )

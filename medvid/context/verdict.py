@@ -1,0 +1,244 @@
+"""From the pooled predictions of all arms to the answer: what `evaluate` says, arm by arm."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medvid.context.arms import EXPECTED, Arm
+from medvid.evaluate import compare_arms, evaluate_arms, find_smallest_window, read_outcomes
+from medvid.evaluate.measure import find_positive
+
+FLIPPED_SHOWN = 50
+"""Cases whose answer the window changed most; a reader looks at some, not at all."""
+
+CHANCE = 0.5
+
+RISE = 0.01
+"""An AUC that still rises by so much from a share of the patients to all has not levelled off."""
+
+
+def judge_arms(
+    tables: Mapping[str, pd.DataFrame],
+    arms: Sequence[Arm],
+    context: Mapping[str, Any],
+    evaluate: Mapping[str, Any],
+    extra: Mapping[str, Mapping[str, str]],
+) -> dict[str, Any]:
+    """Returns the part of result.json that follows from the predictions.
+
+    Args:
+        tables: pooled out-of-fold predictions by arm.
+        arms: of the study.
+        context: the section `context`, resolved.
+        evaluate: the section `evaluate`, resolved.
+        extra: further columns of the manifest by case.
+    """
+    settings = {key: evaluate[key] for key in ("positive", "resamples", "level")}
+    names = {kind: [arm.name for arm in arms if arm.kind == kind] for kind in KINDS}
+    curve = names["window"]
+    measured = evaluate_arms(tables, **settings)
+    families = {
+        "windows": [(name, curve[0]) for name in curve[1:]],
+        "controls": [(name, curve[-1]) for name in names["control"]],
+        "networks": [(name, curve[-1]) for name in names["network"]],
+    }
+    compared = [
+        {"family": family, **row}
+        for family, pairs in families.items()
+        for row in compare_arms(tables, pairs, margin=context["margin"], **settings)
+    ]
+    answer = find_smallest_window(
+        {name: tables[name] for name in curve}, margin=context["margin"], **settings
+    )
+    by_name = {arm.name: arm for arm in arms}
+    chosen = by_name.get(str(answer["arm"]))
+    return {
+        **_count(tables[curve[0]], evaluate["positive"]),
+        "level": evaluate["level"],
+        "resamples": evaluate["resamples"],
+        "margin": context["margin"],
+        "metric": "auc",
+        "arms": {arm.name: _describe(arm) | measured[arm.name] for arm in arms},
+        "curve": curve,
+        "controls": names["control"],
+        "networks": names["network"],
+        "learning": names["learning"],
+        "answer": {
+            **answer,
+            "window": chosen.window if chosen else None,
+            "window_mm": chosen.window_mm if chosen else None,
+            "distribution": [
+                {
+                    **row,
+                    "window": by_name[row["arm"]].window,
+                    "window_mm": by_name[row["arm"]].window_mm,
+                }
+                for row in answer["distribution"]
+            ],
+        },
+        "comparisons": compared,
+        "control_verdicts": judge_controls(measured, compared, names["control"]),
+        "learning_note": note_learning(measured, arms, curve[-1]),
+        "subgroups": _list_subgroups(tables, curve, context["subgroups"], extra, settings),
+        "flipped": list_flipped(tables[curve[0]], tables[curve[-1]], evaluate["positive"]),
+    }
+
+
+KINDS = ("window", "control", "network", "learning")
+
+
+def judge_controls(
+    measured: Mapping[str, Mapping[str, Any]],
+    compared: Sequence[Mapping[str, Any]],
+    controls: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Says of every control what it shows, and whether it is what it must be.
+
+    `permuted_labels` must be at chance in every study; if it is not, something beside the labels
+    tells the classes apart across the split. The other controls answer questions of their own.
+    """
+    rows = {row["a"]: row for row in compared if row["family"] == "controls"}
+    said = []
+    for name in controls:
+        auc = measured[name]["metrics"]["auc"]
+        met = None
+        if name == "permuted_labels" and auc["low"] is not None:
+            met = auc["low"] <= CHANCE <= auc["high"]
+        sentence = rows[name]["sentence"]
+        if met is not None:
+            held = "holds" if met else "does not hold"
+            sentence = (
+                f"Trained on dealt labels the AUC is {auc['value']:.3f} ({auc['low']:.3f} to "
+                f"{auc['high']:.3f}), which {held} 0.5."
+            )
+            if not met:
+                sentence += " Something tells the classes apart across the split: find it first."
+        said.append({"arm": name, "expected": EXPECTED.get(name), "met": met, "sentence": sentence})
+    return said
+
+
+def note_learning(
+    measured: Mapping[str, Mapping[str, Any]], arms: Sequence[Arm], widest: str
+) -> str | None:
+    """Says whether the widest window still gains from more patients; None without such arms."""
+    shares = [arm for arm in arms if arm.kind == "learning"]
+    if not shares:
+        return None
+    last = max(shares, key=lambda arm: arm.share or 0.0)
+    before = measured[last.name]["metrics"]["auc"]["value"]
+    whole = measured[widest]["metrics"]["auc"]["value"]
+    if before is None or whole is None:
+        return None
+    rose = whole - before
+    said = f"From {last.share:.0%} of the training patients to all, the AUC changed by {rose:+.3f}."
+    if rose > RISE:
+        said += (
+            " The curve is still rising: with more patients wide windows may gain more than is "
+            "shown here."
+        )
+    return said
+
+
+def list_flipped(
+    narrow: pd.DataFrame, wide: pd.DataFrame, positive: str | None
+) -> list[dict[str, Any]]:
+    """Lists the cases whose probability the window changed most, with the mean over seeds.
+
+    Args:
+        narrow: predictions of the narrowest window.
+        wide: of the widest one.
+        positive: the positive class of two; the last one when None.
+    """
+    outcomes = read_outcomes(narrow)
+    if outcomes.multilabel or len(outcomes.classes) != 2:
+        return []
+    column = f"prob_{outcomes.classes[find_positive(outcomes.classes, positive)]}"
+    keys = ["case_id", *(["frame"] if "frame" in narrow else [])]
+    means = [
+        table.groupby(keys, as_index=False).agg({column: "mean", "label": "first"})
+        for table in (narrow, wide)
+    ]
+    joined = means[0].merge(means[1], on=keys, suffixes=("_narrow", "_wide"))
+    change = (joined[f"{column}_wide"] - joined[f"{column}_narrow"]).abs()
+    order = np.argsort(-change.to_numpy(), kind="stable")[:FLIPPED_SHOWN]
+    return [
+        {
+            "case_id": str(row["case_id"]),
+            "label": str(row["label_wide"]),
+            "narrow": float(row[f"{column}_narrow"]),
+            "wide": float(row[f"{column}_wide"]),
+            **({"frame": int(row["frame"])} if "frame" in keys else {}),
+        }
+        for _, row in joined.iloc[order].iterrows()
+    ]
+
+
+def _describe(arm: Arm) -> dict[str, Any]:
+    return {
+        "kind": arm.kind,
+        "title": arm.title,
+        "says": arm.says,
+        "window": arm.window,
+        "window_mm": arm.window_mm,
+        "control": arm.control,
+        "same_as": arm.same_as,
+        "share": arm.share,
+    }
+
+
+def _count(table: pd.DataFrame, positive: str | None) -> dict[str, Any]:
+    outcomes = read_outcomes(table).known()
+    first = outcomes.select(np.unique(outcomes.keys, return_index=True)[1])
+    counted = (
+        np.nansum(first.labels, axis=0)
+        if outcomes.multilabel
+        else np.bincount(first.labels.astype(np.int64), minlength=len(outcomes.classes))
+    )
+    binary = not outcomes.multilabel and len(outcomes.classes) == 2
+    return {
+        "classes": list(outcomes.classes),
+        "positive": outcomes.classes[find_positive(outcomes.classes, positive)] if binary else None,
+        "n_cases": int(table["case_id"].nunique()),
+        "n_predictions": len(first),
+        "n_patients": len(np.unique(outcomes.patients)),
+        "n_per_class": {
+            name: int(number) for name, number in zip(outcomes.classes, counted, strict=True)
+        },
+        "folds": len(np.unique(outcomes.folds)),
+        "seeds": [int(seed) for seed in np.unique(outcomes.seeds)],
+    }
+
+
+def _list_subgroups(
+    tables: Mapping[str, pd.DataFrame],
+    curve: Sequence[str],
+    columns: Sequence[str],
+    extra: Mapping[str, Mapping[str, str]],
+    settings: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Measures the narrowest and the widest window on every value of the columns."""
+    rows = []
+    for column in columns:
+        values = sorted({case.get(column, "") for case in extra.values()})
+        for value in values:
+            wanted = {case for case, own in extra.items() if own.get(column, "") == value}
+            parts = {
+                arm: tables[arm][tables[arm]["case_id"].isin(wanted)]
+                for arm in (curve[0], curve[-1])
+            }
+            if parts[curve[0]].empty:
+                continue
+            measured = evaluate_arms(parts, **settings)
+            rows += [
+                {
+                    "column": column,
+                    "value": value or "not given",
+                    "n": int(parts[arm]["case_id"].nunique()),
+                    "arm": arm,
+                    "auc": measured[arm]["metrics"]["auc"],
+                }
+                for arm in parts
+            ]
+    return rows
