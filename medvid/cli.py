@@ -333,12 +333,12 @@ def phantom(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")] = Path("demo"),
-    cases: Annotated[int, typer.Option(min=40, help="Made-up scans.")] = 320,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trainings side by side.")] = None,
 ) -> None:
-    """Made-up DICOM scans -> scan -> check -> train two networks -> compare -> report."""
+    """Made-up DICOM scans -> scan -> how much slice context do they need -> reports."""
     from medvid.jobs.demo import run_demo
 
-    run_demo(out, cases=cases, console=_console())
+    run_demo(out, jobs=jobs, console=_console())
 
 
 def _console(quiet: bool = False) -> Any:

@@ -15,6 +15,8 @@ FLIPPED_SHOWN = 50
 
 CHANCE = 0.5
 
+KINDS = ("window", "control", "network", "learning")
+
 RISE = 0.01
 """An AUC that still rises by so much from a share of the patients to all has not levelled off."""
 
@@ -38,6 +40,7 @@ def judge_arms(
     settings = {key: evaluate[key] for key in ("positive", "resamples", "level")}
     names = {kind: [arm.name for arm in arms if arm.kind == kind] for kind in KINDS}
     curve = names["window"]
+    titles = {arm.name: arm.title for arm in arms}
     measured = evaluate_arms(tables, **settings)
     families = {
         "windows": [(name, curve[0]) for name in curve[1:]],
@@ -47,10 +50,13 @@ def judge_arms(
     compared = [
         {"family": family, **row}
         for family, pairs in families.items()
-        for row in compare_arms(tables, pairs, margin=context["margin"], **settings)
+        for row in compare_arms(tables, pairs, margin=context["margin"], titles=titles, **settings)
     ]
     answer = find_smallest_window(
-        {name: tables[name] for name in curve}, margin=context["margin"], **settings
+        {name: tables[name] for name in curve},
+        margin=context["margin"],
+        titles=titles,
+        **settings,
     )
     by_name = {arm.name: arm for arm in arms}
     chosen = by_name.get(str(answer["arm"]))
@@ -86,9 +92,6 @@ def judge_arms(
     }
 
 
-KINDS = ("window", "control", "network", "learning")
-
-
 def judge_controls(
     measured: Mapping[str, Mapping[str, Any]],
     compared: Sequence[Mapping[str, Any]],
@@ -115,7 +118,8 @@ def judge_controls(
             )
             if not met:
                 sentence += " Something tells the classes apart across the split: find it first."
-        said.append({"arm": name, "expected": EXPECTED.get(name), "met": met, "sentence": sentence})
+        expected = EXPECTED.get(name, "")
+        said.append({"arm": name, "expected": expected, "met": met, "sentence": sentence})
     return said
 
 

@@ -26,6 +26,7 @@ from medvid.jobs.cell import (
     read_study,
     run_cell,
 )
+from medvid.jobs.gather import gather_study
 from medvid.jobs.job import Job, anchor_paths, open_job
 from medvid.jobs.messages import say, show_progress
 from medvid.jobs.network import build_network, find_model_section
@@ -50,6 +51,36 @@ class Study:
     job: Job
     arms: Sequence[Arm]
     left_out: Mapping[str, str]
+
+
+def study_context(
+    config: Config | None = None,
+    *,
+    resume: Path | None = None,
+    runs: Path = Path("runs"),
+    jobs: int | None = None,
+    cluster: str | None = None,
+    command: Sequence[str] = (),
+    console: Console | None = None,
+) -> Path:
+    """Trains every arm, seed and fold, and writes the answer and its report.
+
+    Arguments and errors are those of `train_study`.
+
+    Returns:
+        The study's folder; see `result.json` and `report.html` in it.
+    """
+    folder = train_study(
+        config,
+        resume=resume,
+        runs=runs,
+        jobs=jobs,
+        cluster=cluster,
+        command=command,
+        console=console,
+    )
+    gather_study(folder)
+    return folder
 
 
 def train_study(

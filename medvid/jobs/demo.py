@@ -16,9 +16,13 @@ from rich.console import Console
 from medvid.config import read_config
 from medvid.contract import ConfigError
 from medvid.data.phantoms import write_phantom
+from medvid.data.rendering import Size
 from medvid.jobs.context import study_context
 from medvid.jobs.find import scan_folder
 from medvid.jobs.messages import say, show_progress
+
+SEEDS = 1
+"""Of a study; three would be nearer to a real one, and take three times as long."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Known:
         task: of `medvid phantom`.
         config: of the study.
         manifest: in the folder of the scans.
-        cases: made-up scans, for `size: 1`.
+        cases: made-up scans.
+        size: of a scan, (T, H, W).
         truth: what the answer must be, in words.
         holds: tells of a result whether it is.
     """
@@ -38,6 +43,7 @@ class Known:
     config: str
     manifest: str
     cases: int
+    size: Size
     truth: str
     holds: Callable[[Mapping[str, Any]], bool]
 
@@ -58,6 +64,7 @@ KNOWN = (
         "run/study_haemorrhage",
         "slices.csv",
         80,
+        (12, 32, 32),
         "one slice is enough",
         _one_slice_does,
     ),
@@ -66,6 +73,7 @@ KNOWN = (
         "run/study_nodule",
         "manifest.csv",
         240,
+        (28, 28, 28),
         "one slice is not enough, and copies of it are at 0.5",
         _neighbours_are_needed,
     ),
@@ -113,7 +121,7 @@ def _study(known: Known, out: Path, jobs: int | None, console: Console | None) -
     data = out / known.task
     say(console, f"Made-up scans: medvid phantom {known.task} {data}")
     with show_progress(console, "writing DICOM") as progress:
-        write_phantom(known.task, data, cases=known.cases, progress=progress)
+        write_phantom(known.task, data, cases=known.cases, size=known.size, progress=progress)
     say(console, f"What lies there? medvid scan {data}")
     series = [row for row in scan_folder(data, console=console) if row.kind == "dicom"]
     usable = sum(row.verdict == "ok" for row in series)
@@ -121,7 +129,11 @@ def _study(known: Known, out: Path, jobs: int | None, console: Console | None) -
     say(console, f"How much context? medvid context {known.config}")
     config = read_config(
         known.config,
-        [f"data.manifest={data / known.manifest}", f"data.store={out / 'store'}"],
+        [
+            f"data.manifest={data / known.manifest}",
+            f"data.store={out / 'store'}",
+            f"context.seeds={SEEDS}",
+        ],
     )
     return study_context(
         config, runs=out / "studies", jobs=jobs, command=["medvid", "demo"], console=console

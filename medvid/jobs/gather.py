@@ -13,11 +13,12 @@ from medvid.context.arms import Arm
 from medvid.context.cells import Cell, list_cells, list_seeds, read_cell
 from medvid.context.registration import list_deviations, read_registration
 from medvid.context.verdict import judge_arms
+from medvid.data.labels import find_label_space
 from medvid.evaluate import read_predictions, write_predictions
 from medvid.jobs.cell import list_study_arms, read_arm_folds, read_study
+from medvid.jobs.plan import expect_width
 from medvid.models import build_model, describe_model
-
-write_study_report = print
+from medvid.report.html import write_report
 from medvid.sources import load_adapter
 from medvid.train.runfolder import TEST_PREDICTIONS, RunFolder, read_json, write_json
 
@@ -64,14 +65,16 @@ def gather_study(folder: Path) -> dict[str, Any]:
         "network": _name_model(config["model"]),
         "length": config["context"]["length"],
         "step_mm": _find_step(ended, cells),
-        "planned": read_json(folder / "plan.json"),
+        "planned": expect_width(
+            records, find_label_space(records, config["data"]["classes"]), config
+        ),
         **judge_arms(tables, arms, config["context"], config["evaluate"], extra),
     }
     costs = {arm.name: _measure_cost(arm, arms, ended) for arm in arms}
     for name, cost in costs.items():
         result["arms"][name] |= cost
     write_json(folder / "result.json", result)
-    write_study_report(folder)
+    write_report(folder)
     return result
 
 

@@ -8,6 +8,10 @@ import torch
 
 from medvid.config import Config
 from medvid.context.arms import Arm
+from medvid.contract import Record
+from medvid.data.labels import LabelSpace, list_labels
+from medvid.evaluate import plan_comparison
+from medvid.evaluate.measure import find_positive
 from medvid.jobs.cell import lay_over
 from medvid.jobs.job import Job
 from medvid.jobs.network import build_network, find_model_section
@@ -16,6 +20,9 @@ from medvid.train.losses import build_loss
 from medvid.train.predict import choose_device
 
 MINUTE = 60
+
+MIN_PATIENTS = 2
+"""Of either class; with fewer a difference of AUCs has no variance."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +33,22 @@ class Plan:
         rows: for every arm its name, what it sees, its cells and its minutes on one process.
         minutes: of the whole study, on all processes.
         jobs: processes.
+        width: see `expect_width`.
     """
 
     rows: Sequence[Mapping[str, Any]]
     minutes: float
     jobs: int
+    width: Mapping[str, Any] | None
 
     def tell(self) -> list[str]:
         """Returns what is said before a study begins."""
         cells = sum(row["cells"] for row in self.rows)
-        return [
+        said = [
             f"{cells} cells in {len(self.rows)} arms, about {self.minutes:.0f} minutes on "
             f"{self.jobs} processes (testing not counted)."
         ]
+        return said if self.width is None else [*said, str(self.width["sentence"])]
 
     def describe(self) -> dict[str, Any]:
         """Returns it as plain values, for plan.json."""
@@ -74,7 +84,7 @@ def plan_study(job: Job, arms: Sequence[Arm], config: Config, jobs: int) -> Plan
         minutes = cells * epochs * seconds[key] * (arm.share or 1.0) / MINUTE
         rows.append({"arm": arm.name, "sees": arm.says, "cells": cells, "minutes": minutes})
     total = sum(float(str(row["minutes"])) for row in rows) / max(1, jobs)
-    return Plan(rows, total, jobs)
+    return Plan(rows, total, jobs, expect_width(job.data.records, job.data.space, config))
 
 
 def _time_epoch(job: Job, config: Config, cases: Sequence[str]) -> float:
@@ -99,3 +109,29 @@ def _time_epoch(job: Job, config: Config, cases: Sequence[str]) -> float:
     finally:
         torch.set_num_threads(threads)
     return min(seconds[1:] or seconds) * len(loader)
+
+
+def expect_width(
+    records: Sequence[Record], space: LabelSpace, config: Config
+) -> dict[str, Any] | None:
+    """Returns the width of the interval that the patients allow, see `plan_comparison`.
+
+    None where no AUC of two classes is compared, or a class has a single patient. A patient with
+    several outcomes counts by the positive one.
+    """
+    if space.multilabel or len(space.classes) != 2:
+        return None
+    positive = space.classes[find_positive(space.classes, config["evaluate"]["positive"])]
+    is_positive: dict[str, bool] = {}
+    for record in records:
+        has_it = positive in list_labels(record)
+        is_positive[record.patient_id] = is_positive.get(record.patient_id, False) or has_it
+    count = sum(is_positive.values())
+    if min(count, len(is_positive) - count) < MIN_PATIENTS:
+        return None
+    return plan_comparison(
+        len(is_positive),
+        count / len(is_positive),
+        margin=config["context"]["margin"],
+        level=config["evaluate"]["level"],
+    )
