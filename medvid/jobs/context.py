@@ -281,6 +281,9 @@ def _start_study(study: Study, plan: Plan, runs: Path, command: Sequence[str]) -
 
 def _check_cases(folder: Path, console: Console | None) -> None:
     """Makes sure that a study goes on with the cases that it began with."""
+    # What this process remembers of the study is not what lies on disk now.
+    read_study.cache_clear()
+    open_arm.cache_clear()
     config = read_study(folder)
     widest = [arm for arm in list_study_arms(config) if arm.kind == "window"][-1]
     with show_progress(console, "looking for changed scans"):

@@ -46,7 +46,7 @@ def gather_study(folder: Path) -> dict[str, Any]:
     )
     ended = {cell: read_cell(cell, folder) for cell in cells}
     tables = pool_predictions(folder, arms, cells)
-    records = list(load_adapter("table").records(RunFolder(folder).manifest))
+    records = list(load_adapter("table").records(RunFolder(folder).manifest, check_files=False))
     extra = {record.case_id: record.extra for record in records}
     result = {
         "kind": "study",

@@ -39,10 +39,17 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def test_a_study_tests_every_case_once_a_seed_in_every_arm(project: Path) -> None:
-    folder = run_tiny(project, "context.networks=[c3d_scan]", "context.learning_curve=[0.5]")
+    folder = run_tiny(project, "context.networks=[model/slicewise]", "context.learning_curve=[0.5]")
     result = read_result(folder)
     assert result["curve"] == ["w1", "w3"]
-    assert set(result["arms"]) == {"w1", "w3", "repeat", "permuted_labels", "net_c3d", "w3_share50"}
+    assert set(result["arms"]) == {
+        "w1",
+        "w3",
+        "repeat",
+        "permuted_labels",
+        "net_slicewise",
+        "w3_share50",
+    }
     for arm in result["arms"]:
         table = pd.read_csv(folder / "predictions" / f"{arm}.csv")
         assert table.groupby("seed")["case_id"].nunique().to_dict() == {0: 24, 1: 24}
