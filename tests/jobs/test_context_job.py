@@ -172,9 +172,7 @@ def test_a_study_killed_three_times_ends_with_the_same_files(project: Path) -> N
     assert broken is not None
     study_context(resume=broken, jobs=1)
     ours, theirs = read_result(broken), read_result(whole)
-    for result in (ours, theirs):
-        del result["registered"], result["planned"]["minutes"], result["planned"]["rows"]
-        del result["planned"]["jobs"]
+    del ours["registered"], theirs["registered"]
     assert ours == theirs
     for path in sorted(whole.glob("predictions/*.csv")):
         assert path.read_bytes() == (broken / "predictions" / path.name).read_bytes()
