@@ -262,6 +262,22 @@ def compare(
 
 
 @app.command()
+def report(
+    run: Run,
+    gallery: Annotated[
+        int, typer.Option(min=0, help="Take in pictures of so many cases; they hold pixels.")
+    ] = 0,
+) -> None:
+    """Write report.html of a run or a study again, with figures and tables beside it."""
+    from medvid.jobs.gallery import make_gallery
+    from medvid.report.html import write_report
+
+    if gallery:
+        print(f"{make_gallery(run, gallery, _console())} cases taken in.")
+    print(f"Report: {write_report(run)}")
+
+
+@app.command()
 def models(
     clip: Annotated[
         str | None,
