@@ -244,11 +244,12 @@ def compare(
     run_b: Run,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="A new folder.")] = None,
     common_only: Annotated[bool, typer.Option(help="Leave out cases that one run lacks.")] = False,
+    margin: Annotated[float, typer.Option(help="AUC difference that does not matter.")] = 0.02,
 ) -> None:
     """Compare two runs on the same cases, paired."""
     from medvid.jobs.compare import compare as run_compare
 
-    made = run_compare(run_a, run_b, out=out, common_only=common_only)
+    made = run_compare(run_a, run_b, out=out, common_only=common_only, margin=margin)
     rows = [
         {
             "metric": name,
@@ -257,7 +258,7 @@ def compare(
         for name, entry in made.result["metrics"].items()
     ]
     _show(rows, as_json=False)
-    print(made.result["verdict"])
+    print(made.result["sentence"])
     print(f"Written: {made.folder}")
 
 

@@ -73,7 +73,7 @@ def draw_patients(outcomes: Outcomes, resamples: int, seed: int) -> Draws:
         members = members[np.argsort(first[members])]
         share = np.full(len(members), 1 / len(members))
         counts[:, members] = rng.multinomial(len(members), share, size=resamples)
-    return Draws(patients, counts, _count_freedom(strata, outcomes.multilabel))
+    return Draws(patients, counts, _count_freedom(strata))
 
 
 def draw_seeds(seeds: int, resamples: int, key: Sequence[int]) -> Floats:
@@ -92,15 +92,17 @@ def draw_seeds(seeds: int, resamples: int, key: Sequence[int]) -> Floats:
     return weights
 
 
-def _count_freedom(strata: NDArray[np.int64], multilabel: bool) -> float:
+def _count_freedom(strata: NDArray[np.int64]) -> float:
     """Returns the degrees of freedom of a variance over patients, 1 or more.
 
-    The rarer of two outcomes has the larger share of the variance and the fewer patients; of more
-    than two, each has a share alike, and as many patients on average.
+    Welch's for means of as many patients as each outcome has, if all patients vary alike. An
+    outcome with a single patient does not vary over resamples.
     """
-    sizes = np.unique(strata, return_counts=True)[1]
-    size = sizes.min() if len(sizes) == 2 and not multilabel else sizes.mean()
-    return max(1.0, float(size) - 1)
+    sizes = np.unique(strata, return_counts=True)[1].astype(np.float64)
+    sizes = sizes[sizes > 1]
+    if not len(sizes):
+        return 1.0
+    return float((1 / sizes).sum() ** 2 / (1 / sizes**2 / (sizes - 1)).sum())
 
 
 def estimate(outcomes: Outcomes, measure: Measure) -> dict[str, float]:

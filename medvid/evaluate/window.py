@@ -30,10 +30,10 @@ import numpy as np
 import pandas as pd
 
 from medvid.evaluate.arms import Study, draw_study, subtract
+from medvid.evaluate.differences import check_margin, is_perfect
 from medvid.evaluate.intervals import exact_interval
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.evaluate.spread import logit_interval, spread_mean
-from medvid.evaluate.study import check_margin, is_perfect
 from medvid.evaluate.summary import plain
 from medvid.evaluate.terms import count_trials, list_terms
 

@@ -11,6 +11,7 @@ import pandas as pd
 from medvid.config import read_config
 from medvid.contract import ConfigError
 from medvid.evaluate import compare_predictions, read_outcomes, read_predictions, roc_band
+from medvid.evaluate.differences import check_margin
 from medvid.evaluate.measure import find_positive
 from medvid.jobs.outputs import claim_folder
 from medvid.report.figures import plot_roc_comparison
@@ -37,6 +38,7 @@ def compare(
     *,
     out: Path | None = None,
     common_only: bool = False,
+    margin: float = 0.02,
     resamples: int = 2000,
 ) -> Comparison:
     """Compares the out-of-fold predictions of two runs.
@@ -46,12 +48,14 @@ def compare(
         run_b: another one on the same cases.
         out: where the result goes; `<run_a>/compared_with_<run_b>` when None.
         common_only: leave out the cases that only one run has.
+        margin: the AUC difference that does not matter.
         resamples: of the bootstrap.
 
     Raises:
-        ConfigError: when the runs call different classes positive.
+        ConfigError: when the runs call different classes positive, or for a negative margin.
         DataError: when a run is not finished, or the cases, labels or classes differ.
     """
+    check_margin(margin)
     first, second = open_run_folder(run_a), open_run_folder(run_b)
     folder = out or first.path / f"compared_with_{second.path.name}"
     claim_folder(folder)
@@ -64,6 +68,7 @@ def compare(
         thresholds_a=_read_thresholds(first),
         thresholds_b=_read_thresholds(second),
         common_only=common_only,
+        margin=margin,
         resamples=resamples,
     )
     names = [name_run(first), name_run(second)]

@@ -9,7 +9,7 @@ from medvid.report.wording import NAMES, say_interval, say_number, say_p
 
 
 def write_comparison(folder: Path, comparison: Mapping[str, Any], figure: Path | None) -> Path:
-    """Writes `comparison.html`: the verdict, the ROC curves, every paired difference.
+    """Writes `comparison.html`: the answer, the ROC curves, every paired difference.
 
     Args:
         folder: where the page goes.
@@ -30,7 +30,7 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any], figure: Path |
     page = render(
         "comparison",
         title=f"{comparison['run_a']} against {comparison['run_b']}",
-        answer=comparison["verdict"],
+        answer=comparison["sentence"],
         run_a=comparison["run_a"],
         run_b=comparison["run_b"],
         counted=counted,

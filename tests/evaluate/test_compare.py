@@ -61,6 +61,65 @@ def test_delong_of_a_small_example_is_what_one_gets_by_hand() -> None:
     assert found.p == pytest.approx(0.4795, abs=1e-4)  # two-sided, z = 0.7071
 
 
+ALBUMIN = (
+    "3.0 3.2 3.9 2.8 3.2 0.9 2.5 1.6 3.8 3.7 3.2 3.8 4.1 3.6 4.3 3.6 2.3 4.2 4.0 3.5 3.8 3.0 "
+    "4.5 3.7 3.1 4.1 4.3 4.3 3.2 2.6 3.3 1.7 3.7 3.3 4.2 3.5 2.9 2.1 2.8 4.0 3.3 3.7 3.6"
+)
+PROTEIN = (
+    "5.8 6.3 6.8 4.8 5.8 4.0 5.7 5.6 5.7 6.7 5.4 6.6 6.6 5.7 7.0 6.7 4.4 7.6 6.6 5.8 6.8 4.7 "
+    "7.4 7.4 6.6 8.2 7.0 6.5 5.1 4.7 6.8 4.0 6.1 6.3 7.7 6.2 5.7 4.8 6.2 7.0 5.7 6.9 6.6"
+)
+KREBS_GOPLERUD = (
+    "10 5 3 6 3 5 8 5 5 6 4 6 5 5 4 4 6 4 6 6 7 8 5 5 6 6 5 4 5 6 6 7 5 7 6 5 9 7 8 7 6 5 5"
+)
+BENEFIT = "0 1 1 0 1 0 0 1 1 1 1 1 1 1 1 0 1 0 0 1 1 0 1 1 1 1 1 1 1 1 0 0 1 1 1 1 0 1 0 1 1 1 1"
+
+
+@pytest.mark.parametrize(
+    ("test", "auc", "difference", "error", "p"),
+    [(ALBUMIN, 0.7366, 0.0108, 0.0953, 0.9102), (PROTEIN, 0.6478, -0.0780, 0.1046, 0.4561)],
+    ids=["albumin", "total protein"],
+)
+def test_delong_of_the_papers_ovarian_cancer_patients_is_as_printed(
+    test: str, auc: float, difference: float, error: float, p: float
+) -> None:
+    # DeLong 1988's 43 complete cases against the Krebs-Goplerud score (high is bad); the numbers as
+    # SAS/STAT's guide prints them, "Comparing Receiver Operating Characteristic Curves"
+    labels = np.array(BENEFIT.split(), dtype=np.int64)
+    scores, score = np.array(test.split(), float), -np.array(KREBS_GOPLERUD.split(), float)
+    found = delong_test(labels, scores, score)
+    assert found.auc_a == pytest.approx(auc, abs=5e-5)
+    assert found.auc_b == pytest.approx(0.7258, abs=5e-5)
+    assert found.difference == pytest.approx(difference, abs=5e-5)
+    assert found.standard_error == pytest.approx(error, abs=5e-5)
+    assert found.p == pytest.approx(p, abs=5e-5)
+
+
+def test_the_auc_of_the_papers_109_ct_ratings_is_as_printed() -> None:
+    # Hanley and McNeil, Radiology 143(1), 1982, table I: AUC 0.893
+    labels = np.repeat([0, 1], [58, 51])
+    ratings = np.repeat([1.0, 2, 3, 4, 5, 1, 2, 3, 4, 5], [33, 6, 6, 11, 2, 3, 2, 2, 11, 33])
+    assert delong_test(labels, ratings, 0 * ratings).auc_a == pytest.approx(0.893, abs=5e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_cases_that_stand_there_twice_are_no_more_patients(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.r_[0, 0, 1, 1, rng.integers(0, 2, 20)]
+    a, b = rng.random((2, 24))
+    once = delong_test(labels, a, b, np.arange(24))
+    twice = delong_test(*(np.tile(x, 2) for x in (labels, a, b, np.arange(24))))
+    assert once == delong_test(labels, a, b)
+    assert twice.standard_error == pytest.approx(once.standard_error)
+
+
+def test_two_patients_of_a_class_are_needed() -> None:
+    labels, scores = np.array([1, 1, 0, 0]), np.arange(4.0)
+    with pytest.raises(ValueError, match="two patients with cases of each class; got 1 and 2"):
+        delong_test(labels, scores, scores, np.array([0, 0, 1, 2]))
+
+
 def test_a_run_against_itself_differs_by_nothing(make_table: MakeTable) -> None:
     table = make_table()
     found = compare_predictions(table, table, resamples=200)
@@ -68,7 +127,8 @@ def test_a_run_against_itself_differs_by_nothing(make_table: MakeTable) -> None:
         assert (entry["difference"], entry["low"], entry["high"]) == (0, 0, 0)
         assert entry["p"] == 1
     assert found["delong"]["p"] == 1
-    assert "better" not in found["verdict"]
+    assert found["verdict"] == "equivalent"
+    assert "better" not in found["sentence"]
 
 
 def test_swapping_the_runs_turns_every_sign(make_table: MakeTable) -> None:
@@ -91,11 +151,18 @@ def test_the_order_of_the_rows_does_not_matter(make_table: MakeTable) -> None:
 
 def test_a_clear_difference_is_said_and_an_unclear_one_is_not(make_table: MakeTable) -> None:
     good = make_table(separation=5.0, shared=0.1)
-    assert "Run A is better" in compare_predictions(good, noisy(good, 1, 8.0))["verdict"]
-    assert "Run B is better" in compare_predictions(noisy(good, 1, 8.0), good)["verdict"]
-    alike = compare_predictions(noisy(good, 1, 1.0), noisy(good, 2, 1.0))
+    bad = noisy(good, 1, 8.0)
+    up, down = compare_predictions(good, bad), compare_predictions(bad, good)
+    assert (up["verdict"], down["verdict"]) == ("helps", "hurts")
+    assert up["sentence"].startswith("Run A is better than Run B: AUC")
+    assert down["sentence"].startswith("Run A is worse than Run B: AUC")
+    pair = noisy(good, 1, 1.0), noisy(good, 2, 1.0)
+    alike = compare_predictions(*pair, margin=0.001)
     assert alike["metrics"]["auc"]["low"] < 0 < alike["metrics"]["auc"]["high"]
-    assert "better" not in alike["verdict"]
+    assert alike["verdict"] == "inconclusive"
+    assert "Run A against Run B is inconclusive at n = 60 patients" in alike["sentence"]
+    assert "better" not in alike["sentence"]
+    assert compare_predictions(*pair, margin=0.2)["verdict"] == "equivalent"
 
 
 def test_the_paired_interval_is_narrower_than_that_of_two_unrelated_runs(
@@ -138,7 +205,27 @@ def test_two_perfect_runs_are_not_known_to_be_equal(make_table: MakeTable) -> No
     assert (auc["difference"], auc["p"]) == (0, 1)
     assert (auc["low"], auc["high"]) == (pytest.approx(-left), pytest.approx(left))
     assert "Clopper-Pearson" in auc["method"]
-    assert "No difference is shown" in found["verdict"]
+    assert found["verdict"] == "inconclusive"
+
+
+def test_runs_of_several_seeds_are_paired_by_seed(make_table: MakeTable) -> None:
+    # each seed is lucky or not in both runs alike, so that the difference is steady
+    a, b = (
+        pd.concat([make_table(separation=s + seed / 2).assign(seed=seed) for seed in range(3)])
+        for s in (1.0, 2.0)
+    )
+    paired = compare_predictions(a, b, resamples=300)["metrics"]["auc"]
+    apart = compare_predictions(a, b.assign(seed=b["seed"] + 3), resamples=300)["metrics"]["auc"]
+    assert paired["difference"] == pytest.approx(apart["difference"])
+    assert paired["high"] - paired["low"] < 0.8 * (apart["high"] - apart["low"])
+    assert "3 seeds" in paired["method"]
+
+
+def test_a_seed_that_lacks_cases_is_refused(make_table: MakeTable) -> None:
+    a = make_table()
+    b = pd.concat([a, a[a["case_id"] != "case7"].assign(seed=1)])
+    with pytest.raises(DataError, match=r"Run B, seed 1, lacks case7\. .*--common-only"):
+        compare_predictions(a, b)
 
 
 def test_n_of_a_difference_is_the_number_of_cases_behind_it(make_table: MakeTable) -> None:

@@ -162,14 +162,19 @@ def test_a_lower_log_loss_helps() -> None:
     assert row["delong"] is None
 
 
-def test_delong_stands_beside_only_where_a_patient_has_one_row() -> None:
+def test_delong_stands_beside_with_all_rows_of_a_patient_together() -> None:
+    pair = [("a", "b")]
     one = {"a": make_arm(1.0, arm=1), "b": make_arm(2.0, arm=2)}
-    several = {"a": make_arm(1.0, arm=1, rows=2), "b": make_arm(2.0, arm=2, rows=2)}
-    (with_it,) = compare_arms(one, [("a", "b")], margin=0.02, resamples=DRAWS)
-    (without,) = compare_arms(several, [("a", "b")], margin=0.02, resamples=DRAWS)
-    assert 0 <= with_it["delong"]["p"] <= 1
-    assert "seeds' mean" in with_it["delong"]["method"]
-    assert without["delong"] is None
+    doubled = {
+        name: pd.concat([table, table.assign(case_id=table["case_id"] + "again")])
+        for name, table in one.items()
+    }
+    (single,), (several,) = (
+        compare_arms(tables, pair, margin=0.02, resamples=DRAWS) for tables in (one, doubled)
+    )
+    assert "seeds' mean" in single["delong"]["method"]
+    assert "Obuchowski" in several["delong"]["method"]
+    assert several["delong"]["p"] == pytest.approx(single["delong"]["p"])
 
 
 def test_with_one_seed_the_paired_interval_is_near_delongs() -> None:

@@ -64,3 +64,14 @@ def test_the_curves_are_of_the_common_cases(
     assert made.result["n_left_out"] == 5
     assert [len(keys) for keys in drawn] == [len(kept)] * 2
     assert drawn[0] == drawn[1]
+
+
+def test_the_margin_decides_what_is_equivalent(finished: Path, run_cli: Cli) -> None:
+    copy_run(finished)
+    answer = run_cli("compare", "run", "other", "-o", "same", "--margin", "0.05")
+    assert answer.code == 0, answer.err
+    assert "Run A and Run B are equivalent within 0.05: AUC" in answer.out
+    answer = run_cli("compare", "run", "other", "-o", "wrong", "--margin", "-1")
+    assert answer.code == 2
+    assert "`margin: -1.0` is no margin" in answer.err
+    assert not (finished / "wrong").exists()

@@ -175,7 +175,7 @@ def test_a_comparison_shows_verdict_curves_and_every_difference(
     figure = plot_roc_comparison(tmp_path / "roc", curves)
     page = write_comparison(tmp_path, result, figure).read_text(encoding="utf-8")
     assert len(check(page).pictures) == 1
-    assert result["verdict"].split(":")[0] in page
+    assert result["sentence"].split(":")[0] in page
     assert page.count("<tr>") == 1 + len(result["metrics"])
     assert not check(write_comparison(tmp_path, result, None).read_text(encoding="utf-8")).pictures
 

@@ -1,0 +1,172 @@
+"""The difference of two arms: its interval and p, the sentence about it, and DeLong beside it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medvid.contract import ConfigError
+from medvid.evaluate.arms import Arm, Study, subtract
+from medvid.evaluate.delong import delong_test
+from medvid.evaluate.intervals import EQUAL, EXACT, exact_interval
+from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
+from medvid.evaluate.predictions import Outcomes, Texts
+from medvid.evaluate.spread import spread_mean
+from medvid.evaluate.summary import name_task, plain
+from medvid.evaluate.terms import SHARES, Term, count_cases, count_trials, list_terms
+from medvid.evaluate.verdict import TITLES
+
+Floats = NDArray[np.float64]
+
+CALLED = frozenset({"ppv", "npv"})
+"""Shares of the cases that an arm calls positive or negative; each arm calls others."""
+
+
+def check_margin(margin: float) -> None:
+    """Stops at a margin below 0."""
+    if not margin >= 0:
+        raise ConfigError(
+            f"`margin: {margin}` is no margin; give the smallest difference that matters, such as "
+            "0.02.",
+            code="bad_value",
+        )
+
+
+def measure_difference(study: Study, a: str, b: str, metric: str, level: float) -> dict[str, Any]:
+    """Returns the difference a - b of a metric with interval, p, counts and method."""
+    first, second = study.arms[a], study.arms[b]
+    spread = spread_mean(subtract(first, second, metric))
+    low, high = spread.interval(level)
+    if metric in SHARES:  # shares of cases are no further apart than 1
+        low, high = float(np.clip(low, -1, 1)), float(np.clip(high, -1, 1))
+    terms = list_shared_terms(study).get(metric, ())
+    row = {
+        "value_a": plain(float(first.parts[metric].values.mean())),
+        "value_b": plain(float(second.parts[metric].values.mean())),
+        "difference": plain(spread.value),
+        "low": plain(low),
+        "high": plain(high),
+        "p": None if math.isnan(low) else spread.p(),
+        "n": count_cases(study.outcomes, terms),
+        "n_patients": study.n_patients,
+        "method": f"paired {describe_method(study, [first, second])}",
+    }
+    return row | bound_perfect(study, first, second, metric, level)
+
+
+def bound_perfect(
+    study: Study, first: Arm, second: Arm, metric: str, level: float
+) -> dict[str, Any]:
+    """Returns exact limits where no error was made in either arm; else nothing.
+
+    Each arm's true value lies below its exact bound in at most (1 - level) / 2 of the studies. In
+    all but 1 - level of them both lie between the bound and 1, and no further apart than that. The
+    same predictions twice differ by nothing, and need no bound.
+    """
+    if not (is_perfect(first, metric) and is_perfect(second, metric)):
+        return {}
+    trials = count_trials(study.outcomes, list_shared_terms(study).get(metric, ()))
+    if not trials or same_predictions(first.outcomes, second.outcomes):
+        return {}
+    left = 1 - exact_interval(1, trials, level)[0]
+    return {
+        "low": -left,
+        "high": left,
+        "method": f"{EXACT} on {trials} independent trials",
+        "reason": f"neither makes an error; exact bound from {trials} independent trials",
+    }
+
+
+def list_shared_terms(study: Study) -> dict[str, Sequence[Term]]:
+    """Returns the terms of the metrics; labels are the same in all arms, what is called is not."""
+    terms = list_terms(study.outcomes, study.positive, DEFAULT_THRESHOLD)
+    return {name: () if name in CALLED else own for name, own in terms.items()}
+
+
+def is_perfect(arm: Arm, metric: str = "auc") -> bool:
+    """Says whether a share is 1 in every seed, so that no resample can tell otherwise."""
+    return metric in SHARES and bool((arm.parts[metric].values >= 1 - EQUAL).all())
+
+
+def same_predictions(first: Outcomes, second: Outcomes) -> bool:
+    """Says whether two arms are one, such as a window of 1 and its repetition."""
+    orders = [np.lexsort((own.seeds, own.keys)) for own in (first, second)]
+    return len(first) == len(second) and all(
+        np.array_equal(getattr(first, name)[orders[0]], getattr(second, name)[orders[1]])
+        for name in ("keys", "seeds", "probabilities")
+    )
+
+
+def describe_method(study: Study, arms: Sequence[Arm]) -> str:
+    """Says how intervals were found."""
+    seeds = sorted({len(arm.seeds) for arm in arms})
+    drawn = f"bootstrap of patients, {len(study.draws.counts)} resamples"
+    if seeds == [1]:
+        return f"{drawn}, t; one seed: other trainings are not in it"
+    several = " and ".join(map(str, seeds))
+    return f"bootstrap of patients and {several} seeds, {len(study.draws.counts)} resamples, t"
+
+
+def cross_check(study: Study, a: str, b: str) -> dict[str, Any] | None:
+    """Returns DeLong's test of two arms; None for more than two classes or too few patients.
+
+    Seeds are averaged before, case by case, so that it is of the mean network.
+    """
+    first, second = study.arms[a], study.arms[b]
+    if name_task(first.outcomes) != "binary":
+        return None
+    labels, patients, scores_a = average_seeds(first.outcomes, study.positive)
+    _, _, scores_b = average_seeds(second.outcomes, study.positive)
+    if min(len(np.unique(patients[labels == truth])) for truth in (0, 1)) < 2:
+        return None
+    several = len(labels) > study.n_patients
+    test = "Obuchowski (DeLong with all cases of a patient together)" if several else "DeLong"
+    seeds = max(len(first.seeds), len(second.seeds))
+    mean = ", of the seeds' mean probabilities" if seeds > 1 else ""
+    found = delong_test(labels, scores_a, scores_b, patients)
+    return asdict(found) | {"method": f"{test}{mean}"}
+
+
+def average_seeds(outcomes: Outcomes, column: int) -> tuple[NDArray[np.int64], Texts, Floats]:
+    """Returns labels, patients and scores by case, in the order of the keys; seeds are averaged."""
+    keys, first, place = np.unique(outcomes.keys, return_index=True, return_inverse=True)
+    sums = np.bincount(place, weights=outcomes.probabilities[:, column], minlength=len(keys))
+    labels = (outcomes.labels[first] == column).astype(np.int64)
+    return labels, outcomes.patients[first], sums / np.bincount(place, minlength=len(keys))
+
+
+def describe_difference(
+    row: Mapping[str, Any], a: str, b: str, *, margin: float, level: float, family: int = 1
+) -> str:
+    """Says in a sentence what a verdict rests on; never "better" when the interval holds 0.
+
+    Args:
+        row: of `measure_difference`, with `metric` and `verdict`.
+        a: what the first is called.
+        b: what the second is called.
+        margin: declared beforehand.
+        level: of the interval.
+        family: how many comparisons p was adjusted for.
+    """
+    what = TITLES[row["metric"]]
+    if row["low"] is None:
+        return f"{a} and {b} cannot be compared: a class is absent, or in too many resamples."
+    numbers = (
+        f"{what} {row['value_a']:.3f} against {row['value_b']:.3f}, difference "
+        f"{row['difference']:+.3f} ({level:.0%} interval {row['low']:+.3f} to {row['high']:+.3f})"
+    )
+    said = {
+        "helps": f"{a} is better than {b}",
+        "hurts": f"{a} is worse than {b}",
+        "equivalent": f"{a} and {b} are equivalent within {margin:g}",
+        "inconclusive": f"{a} against {b} is inconclusive at n = {row['n_patients']} patients",
+    }[row["verdict"]]
+    why = ""
+    if row["verdict"] == "inconclusive" and not row["low"] <= 0 <= row["high"]:
+        why = f" The interval excludes 0, but not after adjusting for {family} comparisons."
+    if row["verdict"] == "equivalent" and not row["low"] <= 0 <= row["high"]:
+        why = " A difference is there, but smaller than what was declared to matter."
+    return f"{said}: {numbers}.{why}"
