@@ -39,7 +39,7 @@ def test_no_series_uid_stands_in_a_name(root: Path) -> None:
     assert len(luna16.missing(root)) == 1
 
 
-@pytest.mark.parametrize(("ratio", "kept"), [(1, 3), (0.5, 2), (2, 6), (20, 6)])
+@pytest.mark.parametrize(("ratio", "kept"), [(1.0, 3), (0.5, 2), (2.0, 6), (20.0, 6)])
 def test_negatives_are_kept_in_proportion(root: Path, ratio: float, kept: int) -> None:
     labels = [r.label for r in luna16.records(root, negatives=ratio)]
     assert labels.count("nodule") == 3
@@ -47,7 +47,7 @@ def test_negatives_are_kept_in_proportion(root: Path, ratio: float, kept: int) -
 
 
 def test_fewer_negatives_are_part_of_more(root: Path) -> None:
-    few = {r.case_id for r in luna16.records(root, negatives=1)}
+    few = {r.case_id for r in luna16.records(root, negatives=1.0)}
     more = {r.case_id for r in luna16.records(root, negatives=1.5)}
     assert few < more
 
