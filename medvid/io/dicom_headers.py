@@ -5,6 +5,7 @@ decimal strings longer than 16 characters and padding values in the wrong type, 
 still perfectly readable.
 """
 
+import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,6 +61,11 @@ DOUBLES = frozenset({"DiffusionBValue"})
 
 DS_CHARACTERS = 16
 """The standard's limit for one decimal string."""
+
+
+UNKNOWN_SIGN = 2
+"""PixelRepresentation is 0 (unsigned) or 1 (two's complement); from here on, or without any, no
+value is known."""
 
 
 def read_header(path: Path) -> SliceHeader:
@@ -119,7 +125,10 @@ class _Values:
 
     def number(self, keyword: str, default: float) -> float:
         numbers = self.numbers(keyword, 1)
-        return default if numbers is None else numbers[0]
+        if numbers is None:
+            # What stands there and is no number is not the default: it is unknown, and refused.
+            return math.nan if self.text(keyword) else default
+        return numbers[0]
 
     def integer(self, keyword: str, default: int, *, signed: bool = False) -> int:
         raw = self._bytes(keyword)
@@ -130,7 +139,8 @@ class _Values:
 
 def _build(path: Path, elements: Elements) -> SliceHeader:
     values = _Values(elements)
-    signed = values.integer("PixelRepresentation", 0) == 1
+    representation = values.integer("PixelRepresentation", UNKNOWN_SIGN)
+    signed = representation == 1
     allocated = values.integer("BitsAllocated", 0)
     padding = None
     if "PixelPaddingValue" in values:
@@ -152,7 +162,8 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         orientation=values.numbers("ImageOrientationPatient", 6),
         pixel_spacing=values.numbers("PixelSpacing", 2),
         shape=(values.integer("Rows", 0), values.integer("Columns", 0)),
-        bits=(allocated, values.integer("BitsStored", allocated)),
+        # Neither signed nor unsigned: how many bits there are then says nothing.
+        bits=(allocated, values.integer("BitsStored", 0) if representation < UNKNOWN_SIGN else 0),
         signed=signed,
         samples=values.integer("SamplesPerPixel", 1),
         photometric=values.text("PhotometricInterpretation"),

@@ -62,6 +62,9 @@ PLUGINS: Mapping[str, str] = {
     "1.2.840.10008.1.2.4.91": "pylibjpeg-openjpeg",
 }
 
+GREY = ("MONOCHROME1", "MONOCHROME2", "")
+"""Known meanings of grey values. Where nothing stands, they are taken as they are usual."""
+
 ORTHOGONAL_TOLERANCE = 1e-2
 """Of the row and column directions' lengths and scalar product. Directions written with two
 decimals are off by up to 0.005 each."""
@@ -131,7 +134,17 @@ def _refuse_pixels(header: SliceHeader) -> tuple[str, str] | None:
         return "modality_lut", "maps its values by a lookup table that cannot be read."
     allocated, stored = header.bits
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
-        return "bits", f"has {stored} of {allocated} bits a pixel; 8 and 16 can be read."
+        return (
+            "bits",
+            f"has {stored} of {allocated} bits a pixel, or a sign that the standard does not know; "
+            "8 and 16 bits, signed or not, can be read.",
+        )
+    if header.photometric not in GREY:
+        return (
+            "photometric",
+            "does not say whether its grey values are inverted (PhotometricInterpretation is "
+            "neither MONOCHROME1 nor MONOCHROME2).",
+        )
     if not np.isfinite([header.slope, header.intercept]).all() or header.slope == 0:
         return "rescale_invalid", "has a rescale slope of zero, or one that is not a number."
     if header.offset >= 0:
@@ -141,6 +154,13 @@ def _refuse_pixels(header: SliceHeader) -> tuple[str, str] | None:
             return (
                 "truncated",
                 f"is cut off: {max(there, 0)} of {wanted} bytes of pixels are there.",
+            )
+        if header.frames == 1 and header.length >= wanted + header.shape[1] * allocated // 8:
+            # More than padding: rows, columns or bits are not those that the pixels have.
+            return (
+                "pixels_surplus",
+                f"holds {header.length} bytes of pixels, and its header explains {wanted}: it says "
+                "too few rows, columns or bits, or hides further frames. Export it again.",
             )
     return refuse_syntax(header.syntax)
 

@@ -49,6 +49,13 @@ SMALLEST_DETERMINANT = 0.05
 """Of the three unit directions. A gantry tilted by 30 degrees has 0.87; below 0.05 two axes are
 nearer than 3 degrees to one plane, and no scanner does that."""
 
+FARTHEST_MM = 1e5
+"""From the patient's origin. No scanner's axes reach 100 m; a damaged header's may, and the voxels'
+places are then lost in rounding."""
+
+LONGEST_MM = 1e3
+"""Of a voxel's edge. A whole body is two of these."""
+
 TILT_DEGREES = 0.5
 """Smallest angle between slice axis and slice normal that is called a tilt; positions rounded to
 0.1 mm turn the axis of a short series by less."""
@@ -149,6 +156,19 @@ def unit_columns(affine: Affine) -> NDArray[np.float64]:
     return directions
 
 
+def _refuse_unreal(affine: Affine) -> None:
+    """Raises where a header's numbers are none of a patient."""
+    edge = float(np.linalg.norm(affine[:3, :3], axis=0).max())
+    far = float(np.abs(affine[:3, 3]).max())
+    if edge > LONGEST_MM or far > FARTHEST_MM:
+        what = f"voxels of {edge:.3g} mm" if edge > LONGEST_MM else f"an origin {far:.3g} mm away"
+        raise GeometryError(
+            f"The header states {what}, which is no place in a patient. It is damaged, or its unit "
+            "is not mm: convert the volume again from its source.",
+            code="affine_unreal",
+        )
+
+
 def nearest_plane(direction: NDArray[np.float64]) -> Plane:
     """Returns the plane whose slices are stacked most nearly along `direction` (x, y, z)."""
     planes: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
@@ -187,6 +207,7 @@ def orient(
         GeometryError: when the affine is singular.
     """
     directions = unit_columns(affine)
+    _refuse_unreal(affine)
     fixed = None
     if plane == "auto":
         fixed = slice_axis(affine) if through is None else through

@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 from isal import isal_zlib
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -125,8 +126,10 @@ def _read_header(path: Path) -> tuple[Any, float, float]:
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes).", code="zero_bytes", files=[path])
     try:
-        image = nibabel.load(path)
-    except (ImageFileError, HeaderDataError):
+        # nibabel says on stderr what it mends in a header; what matters is judged here.
+        with LoggingOutputSuppressor():
+            image = nibabel.load(path)
+    except (ImageFileError, HeaderDataError, OverflowError):
         raise DataError(
             f"{path} is no NIfTI file, whatever its name says, or its header holds numbers that "
             "mean nothing.",

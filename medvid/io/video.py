@@ -5,8 +5,10 @@ the file once, without turning it into RGB, and keeps every frame's presentation
 seeks to the key frame before what is asked, decodes forward, and knows each frame by its time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -79,6 +81,7 @@ class _Index:
         stamps: the same in the stream's own ticks; None when the file's times do not rise, frames
             are then known by counting from the start.
         keys: frames at which decoding can begin.
+        places: of every packet at which it can: its time -> where it lies in the file, bytes.
         height: rows after rotation.
         width: columns after rotation.
         rate: frames a second, as the header says.
@@ -88,6 +91,7 @@ class _Index:
     seconds: NDArray[np.float64]
     stamps: tuple[int, ...] | None
     keys: tuple[int, ...]
+    places: Mapping[int | None, int | None]
     height: int
     width: int
     rate: float
@@ -98,21 +102,28 @@ def _index_frames(path: Path) -> _Index:
     stamps: list[int | None] = []
     keys: list[int] = []
     damaged: list[int] = []
+    places: dict[int | None, int | None] = {}
     sizes: set[tuple[int, int]] = set()
     failure = ""
     with _open_container(path) as container:
         stream = _video_stream(container, path)
+        # FFmpeg's threads that decode several frames at once lose errors, now and then: a damaged
+        # file would be refused at one opening and taken at the next.
+        stream.thread_type = "SLICE"
         tick = float(stream.time_base or 0)
         rate = float(stream.average_rate or stream.base_rate or _DEFAULT_RATE)
         promised = stream.frames
         try:
-            for frame in _decode(container, stream):
-                if frame.key_frame:
-                    keys.append(len(stamps))
-                if frame.is_corrupt:
-                    damaged.append(len(stamps))
-                sizes.add(_size_after_rotation(frame))
-                stamps.append(frame.pts)
+            for packet in container.demux(stream):
+                if packet.is_keyframe:
+                    places.setdefault(packet.pts, packet.pos)
+                for frame in packet.decode():
+                    if frame.key_frame:
+                        keys.append(len(stamps))
+                    if frame.is_corrupt:
+                        damaged.append(len(stamps))
+                    sizes.add(_size_after_rotation(frame))
+                    stamps.append(frame.pts)
         except av.error.FFmpegError as error:
             failure = error.strerror or str(error)
     notes = _check_complete(path, len(stamps), promised, rate, damaged, failure)
@@ -128,13 +139,13 @@ def _index_frames(path: Path) -> _Index:
     known = [stamp for stamp in stamps if stamp is not None]
     if len(known) == len(stamps) and tick > 0 and all(np.diff(known) > 0):
         seconds = np.array(known, np.float64) * tick
-        return _Index(seconds, tuple(known), tuple(keys), height, width, rate, notes)
+        return _Index(seconds, tuple(known), tuple(keys), places, height, width, rate, notes)
     notes += (
         "The file's presentation times do not rise from frame to frame; frames are counted from "
         f"the start and placed at the header's rate of {rate:.4g} a second.",
     )
     seconds = np.arange(len(stamps), dtype=np.float64) / rate
-    return _Index(seconds, None, (0,), height, width, rate, notes)
+    return _Index(seconds, None, (0,), places, height, width, rate, notes)
 
 
 def _check_complete(
@@ -195,8 +206,7 @@ class _VideoReader:
         for place, frame in enumerate(frames):
             places.setdefault(frame, []).append(place)
         clip = np.empty((3, len(frames), self.index.height, self.index.width), np.uint8)
-        with _open_container(Path(self.path)) as container:
-            decoder = _Decoder(container, self.index, self.path)
+        with closing(_Decoder(self.index, self.path)) as decoder:
             for frame in sorted(places):
                 picture = np.moveaxis(decoder.fetch(frame), -1, 0)
                 for place in places[frame]:
@@ -207,14 +217,21 @@ class _VideoReader:
 class _Decoder:
     """Moves forward through a video, skipping to a key frame where that is shorter."""
 
-    def __init__(self, container: InputContainer, index: _Index, path: str) -> None:
-        self._container = container
-        self._stream = _video_stream(container, Path(path))
+    def __init__(self, index: _Index, path: str) -> None:
         self._index = index
         self._path = path
         self._ordinals = {stamp: n for n, stamp in enumerate(index.stamps or ())}
+        self._open()
+
+    def _open(self) -> None:
+        self._container = _open_container(Path(self._path))
+        self._stream = _video_stream(self._container, Path(self._path))
+        self._frames = self._container.decode(self._stream)
         self._next = 0  # the frame that comes out next
-        self._frames = _decode(container, self._stream)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._container.close()
 
     def fetch(self, wanted: int) -> NDArray[np.uint8]:
         """Returns frame `wanted`, (H, W, 3); must not lie before the one fetched last."""
@@ -223,11 +240,13 @@ class _Decoder:
         if self._index.stamps is None or key <= self._next:
             found = self._forward(wanted, start=0)
         else:
-            self._seek(self._index.stamps[key])
-            found = self._forward(wanted, start=key)
+            landed = self._seek(self._index.stamps[key])
+            found = self._forward(wanted, start=key) if landed else None
             if found is None:
-                # Some containers land behind the asked time. The way from the start is open.
-                self._seek(self._index.stamps[0])
+                # Some containers land behind the asked time, and raw streams cannot be sought in.
+                # The way from the start is open.
+                self.close()
+                self._open()
                 found = self._forward(wanted, start=0)
         if found is None:
             raise self._changed(wanted)
@@ -244,9 +263,19 @@ class _Decoder:
             files=[self._path],
         )
 
-    def _seek(self, stamp: int) -> None:
+    def _seek(self, stamp: int) -> bool:
+        """Goes to the key frame at or before a time; returns whether it truly landed on one.
+
+        An AVI has no times but counts by its index. Where that is damaged, frames after a seek
+        come with the times of others, and only their place in the file tells.
+        """
         self._container.seek(stamp, stream=self._stream)
-        self._frames = _decode(self._container, self._stream)
+        packets = self._container.demux(self._stream)
+        first = next(packets, None)
+        if first is None or first.pts not in self._index.places:
+            return False
+        self._frames = (frame for packet in chain([first], packets) for frame in packet.decode())
+        return self._index.places[first.pts] == first.pos
 
     def _forward(self, wanted: int, start: int) -> VideoFrame | None:
         """Decodes up to `wanted`; None when it does not come.
@@ -313,10 +342,6 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     stream = cast("VideoStream", stream)
     stream.thread_type = "AUTO"
     return stream
-
-
-def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    return container.decode(stream)
 
 
 def _quarter_turns(frame: VideoFrame) -> int:
