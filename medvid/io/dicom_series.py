@@ -161,25 +161,30 @@ def lay_grid(along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
         Positions of the frames in mm, and their places between the slices: 2.25 is a quarter of
         the way from slice 2 to slice 3. A frame that falls on a slice takes it as it is.
     """
-    frames = round(float(along[-1] - along[0]) / usual_step(along)) + 1
-    grid = np.linspace(along[0], along[-1], max(frames, SMALLEST_SERIES))
+    grid = np.linspace(along[0], along[-1], _count_frames(along))
     places = np.interp(grid, along, np.arange(len(along)))
     nearest = np.rint(places).astype(int)
     on_slice = np.abs(along[nearest] - grid) <= allowed_difference(float(grid[1] - grid[0]))
     return grid, np.where(on_slice, nearest, places)
 
 
+def _count_frames(along: NDArray[np.float64]) -> int:
+    return max(round(float(along[-1] - along[0]) / usual_step(along)) + 1, SMALLEST_SERIES)
+
+
 def _describe_filling(
     slices: Sequence[SliceHeader], along: NDArray[np.float64], uneven: GeometryError
 ) -> str:
-    grid, places = lay_grid(along)
-    made = grid[places != np.rint(places)]
-    if len(grid) - len(slices) > MADE_UP_SHARE * len(grid):
+    # Counted before it is laid: a damaged position far away makes a grid that no memory holds.
+    frames = _count_frames(along)
+    if frames - len(slices) > MADE_UP_SHARE * frames:
         raise GeometryError(
-            f"{uneven.message} An even grid has {len(grid)} frames, most of them made up.",
+            f"{uneven.message} An even grid has {frames} frames, most of them made up.",
             code=uneven.code,
             files=uneven.files,
         )
+    grid, places = lay_grid(along)
+    made = grid[places != np.rint(places)]
     where = ", ".join(f"{at:.1f}" for at in made[:3]) + (", ..." if len(made) > 3 else "")
     return (
         f"{len(made)} of {count(len(grid), 'frame')} {agree(len(made), 'was', 'were')} "

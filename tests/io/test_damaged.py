@@ -128,3 +128,15 @@ def test_a_damaged_file_is_judged_alike_every_time(tmp_path: Path) -> None:
         except MedvidError as error:
             codes.add(error.code)
     assert len(codes) == 1
+
+
+def test_a_slice_at_the_end_of_the_world_fills_no_memory(tmp_path: Path) -> None:
+    write_dicom_series(tmp_path, np.zeros((6, 8, 8), np.int16), spacing=(5.0, 1.0, 1.0))
+    file = sorted(tmp_path.iterdir())[-1]
+    image = pydicom.dcmread(file)
+    image.ImagePositionPatient = [0, 0, 1_000_000_000]
+    image.save_as(file)
+    (row,) = scan_tree(tmp_path)  # laid an even grid of 200 million frames
+    assert row.code == "missing_slices"
+    with pytest.raises(MedvidError, match="most of them made up"):
+        open_stack(tmp_path, on_gap="resample")

@@ -297,6 +297,7 @@ def compare_with_pydicom(folder: Path, stack: Stack, voxels: NDArray[Any]) -> No
     for file in folder.rglob("*.dcm"):
         with suppress(Exception):
             image = pydicom.dcmread(file, force=True)
+            restore_types(image)
             uid = str(image.get("SOPInstanceUID", "")).strip(" \0")
             known.setdefault(instance_token(uid), []).append(image)
     for frame, key in enumerate(stack.frame_keys):
@@ -307,6 +308,17 @@ def compare_with_pydicom(folder: Path, stack: Stack, voxels: NDArray[Any]) -> No
             with suppress(Exception):  # pydicom cannot read it: then this is not the one
                 shown.append(shows_the_same(candidate, stack, voxels, frame))
         assert any(shown), f"slice {frame} is shown by none of its files"
+
+
+def restore_types(image: pydicom.Dataset) -> None:
+    """Gives elements whose stated type is damaged the one that their tag has."""
+    for tag in (*TEXTS, *BINARY):
+        number = pydicom.datadict.tag_for_keyword(tag)
+        assert number is not None
+        own = pydicom.datadict.dictionary_VR(number).split(" ")[0]
+        raw: Any = image.get_item(number) if number in image else None
+        if isinstance(raw, pydicom.dataelem.RawDataElement) and raw.VR not in (own, "SS", None):
+            image[number] = raw._replace(VR=own)
 
 
 def shows_the_same(image: pydicom.Dataset, stack: Stack, voxels: NDArray[Any], frame: int) -> bool:
