@@ -303,6 +303,10 @@ def _offer_even_run(slices: Sequence[SliceHeader]) -> str:
     )
 
 
+def _is_broken_stack(one: Found) -> bool:
+    return isinstance(one, Refusal) and len(one.images) > 1 and one.code not in FOREIGN
+
+
 def _collect_singles(found: list[Found]) -> list[Found]:
     """Calls single images beside a stack what they are: no second stack, perhaps a scout."""
     stacks = [one for one in found if isinstance(one, Series)]
@@ -315,9 +319,9 @@ def _collect_singles(found: list[Found]) -> list[Found]:
             "stack (a turning view, or single pictures)."
         )
         return [*(one for one in found if one not in singles), _refuse(images, "mixed", sentence)]
-    if main is None:
+    if main is None and not any(_is_broken_stack(one) for one in found):
         return found
-    scouts = [one for one in found if _is_scout(one, main)]
+    scouts = [] if main is None else [one for one in found if _is_scout(one, main)]
     kept = [one for one in found if not any(one is other for other in (*scouts, *singles))]
     alone = [image for one in singles for image in one.images]
     sentence = "is no slice of the series' stack: another matrix, pixel size or phase."
