@@ -77,8 +77,8 @@ def _resolve_train(section: Mapping[str, Any]) -> dict[str, Any]:
     checked = validate_options(fit_fold, section, "section `train`", GIVEN)
     train = list_train_defaults() | checked
     train["optimizer"] = fill_options(OPTIMIZERS, train["optimizer"], "optimizer", ["model"])
-    steps = ("steps_per_epoch", "total_steps")
-    train["schedule"] = fill_options(SCHEDULES, train["schedule"], "schedule", steps)
+    of_training = ("steps_per_epoch", "total_steps", "watch")
+    train["schedule"] = fill_options(SCHEDULES, train["schedule"], "schedule", of_training)
     if train["loss"] is not None:
         counts = ("num_classes", "class_counts")
         train["loss"] = fill_options(LOSSES, train["loss"], "loss", counts)

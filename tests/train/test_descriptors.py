@@ -94,7 +94,8 @@ def test_only_training_clips_are_looked_at(folder: Path) -> None:
     class Watched(Awaiting):
         def initialize_from(self, descriptors: Tensor, seed: int) -> None:
             super().initialize_from(descriptors, seed)
-            seen.append(f"{float(descriptors.mean()):.6f}")
+            # Behind a norm the mean is 0 whatever was seen.
+            seen.append(f"{float(descriptors.abs().sum()):.3f}")
 
     for validation in (8, 20):
         torch.manual_seed(0)
