@@ -185,8 +185,8 @@ def fit_fold(
         epochs: at most so many.
         max_steps: at most so many optimizer steps.
         precision: of the arithmetic; `bf16-mixed` is about twice as fast on recent GPUs.
-        memory_format: in which 3D kernels lie; `channels_last` took a quarter to a third off the
-            steps of `c3d_scan` and `res3d_scan` on a CPU and added a tenth to those of
+        memory_format: in which 3D kernels lie; on a CPU `channels_last` took a fifth off the steps
+            of `c3d_scan`, two off those of `res3d_scan` and nothing off `i3d_scan` and
             `densenet3d_scan` (benchmarks/RESULTS.md). Results differ by rounding.
         accumulate: batches before an optimizer step, to train as with larger batches.
         freeze: patterns of parameters that stay as they are, such as `trunk.*`; batch norms among
