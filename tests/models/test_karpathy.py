@@ -6,17 +6,9 @@ import torch
 from torch import nn
 
 from medvid.contract import ConfigError
+from medvid.layers.foveal import Trunk, cut_stream, fuse_mask, measure_overhang
 from medvid.models import MODELS, describe_model
-from medvid.models.karpathy import (
-    EarlyFusion,
-    LateFusion,
-    SingleFrame,
-    SlowFusion,
-    Trunk,
-    cut_stream,
-    fuse_mask,
-    measure_overhang,
-)
+from medvid.models.karpathy import EarlyFusion, LateFusion, SingleFrame, SlowFusion
 
 SMALL: dict[str, Any] = {"width": 3, "stem": "small", "norm": "none", "init": "he"}
 
