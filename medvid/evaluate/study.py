@@ -17,12 +17,11 @@ from medvid.evaluate.differences import (
     cross_check,
     describe_difference,
     describe_method,
-    is_perfect,
     measure_difference,
 )
 from medvid.evaluate.folds import list_fold_aucs
 from medvid.evaluate.holm import adjust_holm
-from medvid.evaluate.intervals import EXACT, exact_interval
+from medvid.evaluate.intervals import EQUAL, EXACT, exact_interval
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.evaluate.spread import Spread, logit_interval, spread_mean
 from medvid.evaluate.summary import plain
@@ -149,14 +148,16 @@ def _describe_arm(study: Study, arm: Arm, level: float) -> dict[str, Any]:
         | {"n": count_cases(arm.outcomes, terms.get(name, ()))}
         for name, part in arm.parts.items()
     }
-    if is_perfect(arm):
+    mean = float(arm.parts["auc"].values.mean())
+    if min(mean, 1 - mean) <= EQUAL:
         trials = count_trials(arm.outcomes, terms["auc"])
-        low, high = exact_interval(1, trials, level)
+        low, high = exact_interval(round(mean), trials, level)
         metrics["auc"] |= {
             "low": low,
             "high": high,
             "method": f"{EXACT} on {trials} independent trials",
-            "reason": f"no error is made; exact bound from {trials} independent trials",
+            "reason": f"all resamples are {round(mean)}; exact bound from {trials} independent "
+            "trials",
         }
     folds = [one.value for one in list_fold_aucs(arm.outcomes, study.positive)]
     defined = [value for value in folds if math.isfinite(value)]
@@ -177,4 +178,7 @@ def _describe_metric(name: str, spread: Spread, method: str, level: float) -> di
         return entry | {"reason": "undefined: a class is absent"}
     if math.isnan(low):
         return entry | {"reason": "no interval: too many resamples lack a class"}
+    if high - low <= EQUAL:
+        reason = "no interval: all resamples are the same"
+        return entry | {"low": None, "high": None, "reason": reason}
     return entry

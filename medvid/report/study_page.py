@@ -191,7 +191,7 @@ def _describe_delong(result: Result) -> str:
     said = "; ".join(
         f"{name} {test['difference']:+.3f}, p {say_p(test['p'], '= ')}" for name, test in tests
     )
-    return f"Cross-check by DeLong, one row a patient: {said}."
+    return f"Cross-check, {tests[0][1]['method']}: {said}."
 
 
 def _list_contents(result: Result, figures: Figures) -> list[tuple[str, str]]:

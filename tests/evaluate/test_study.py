@@ -200,6 +200,18 @@ def test_perfect_arms_have_exact_bounds() -> None:
     assert row["verdict"] == "inconclusive"
 
 
+def test_an_arm_that_orders_all_cases_wrong_or_none_has_no_made_up_certainty() -> None:
+    wrong = make_arm(-40.0)
+    equal = make_arm(1.0).assign(prob_vessel=0.5, prob_nodule=0.5)
+    found = evaluate_arms({"wrong": wrong, "equal": equal}, resamples=DRAWS)
+    auc = found["wrong"]["metrics"]["auc"]
+    assert (auc["value"], auc["low"]) == (0, 0)
+    assert auc["high"] == pytest.approx(1 - 0.025 ** (1 / 20))
+    auc = found["equal"]["metrics"]["auc"]
+    assert (auc["value"], auc["low"], auc["high"]) == (0.5, None, None)
+    assert auc["reason"] == "no interval: all resamples are the same"
+
+
 def test_arms_of_other_cases_are_refused_by_arm_seed_and_case() -> None:
     a, b = make_arm(1.0, arm=1), make_arm(1.0, arm=2)
     with pytest.raises(DataError, match=r"arm b, seed 1, lacks c003.*finish the cells") as caught:

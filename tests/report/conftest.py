@@ -207,7 +207,9 @@ def compare_arms(arms: dict[str, Any]) -> list[dict[str, Any]]:
                 "p_adjusted": min(1.0, 3 * p),
                 "verdict": word,
                 "sentence": f"{arms[a]['title']} against {arms[b]['title']}: {word}.",
-                "delong": {"difference": difference, "p": p} if a == "w5" else None,
+                "delong": {"difference": difference, "p": p, "method": "DeLong"}
+                if a == "w5"
+                else None,
             }
         )
     return rows
