@@ -25,6 +25,9 @@ from medvid.io.slice_truth import file_key
 GZIP_WINDOW = 31
 """zlib's window bits for a gzip header and trailer."""
 
+DEFLATE_RATIO = 1032
+"""Deflate's best: 258 bytes for 2 bits."""
+
 INFLATE_ERROR: type[Exception] = cast("type[Exception]", isal_zlib.error)
 """Named here with its type: isal's stubs declare an object of it."""
 
@@ -243,6 +246,9 @@ def inflate(path: Path, needed: int) -> bytes:
         DataError: when the file is cut short or damaged.
     """
     packed = path.read_bytes()
+    if needed > DEFLATE_RATIO * len(packed):
+        # A damaged header may ask for more than any memory holds.
+        raise _truncated(path, f"{len(packed)} bytes packed, and {needed} announced")
     parts = []
     length = 0
     while packed and length < needed:

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
@@ -223,9 +223,10 @@ class _Decoder:
         self._ordinals = {stamp: n for n, stamp in enumerate(index.stamps or ())}
         self._open()
 
-    def _open(self) -> None:
+    def _open(self, threads: Literal["AUTO", "SLICE"] = "AUTO") -> None:
         self._container = _open_container(Path(self._path))
         self._stream = _video_stream(self._container, Path(self._path))
+        self._stream.thread_type = threads
         self._frames = self._container.decode(self._stream)
         self._next = 0  # the frame that comes out next
 
@@ -239,15 +240,15 @@ class _Decoder:
         found = None
         if self._index.stamps is None or key <= self._next:
             found = self._forward(wanted, start=0)
-        else:
-            landed = self._seek(self._index.stamps[key])
-            found = self._forward(wanted, start=key) if landed else None
-            if found is None:
-                # Some containers land behind the asked time, and raw streams cannot be sought in.
-                # The way from the start is open.
-                self.close()
-                self._open()
-                found = self._forward(wanted, start=0)
+        elif self._seek(self._index.stamps[key]):
+            found = self._forward(wanted, start=key)
+        if found is None:
+            # Some containers land behind the asked time, raw streams cannot be sought in, and
+            # decoders of several frames at once may lose the last ones. The way from the start,
+            # frame by frame, is open.
+            self.close()
+            self._open("SLICE")
+            found = self._forward(wanted, start=0)
         if found is None:
             raise self._changed(wanted)
         picture = _to_rgb(found)
@@ -269,9 +270,12 @@ class _Decoder:
         An AVI has no times but counts by its index. Where that is damaged, frames after a seek
         come with the times of others, and only their place in the file tells.
         """
-        self._container.seek(stamp, stream=self._stream)
         packets = self._container.demux(self._stream)
-        first = next(packets, None)
+        try:
+            self._container.seek(stamp, stream=self._stream)
+            first = next(packets, None)
+        except av.error.FFmpegError:
+            return False
         if first is None or first.pts not in self._index.places:
             return False
         self._frames = (frame for packet in chain([first], packets) for frame in packet.decode())

@@ -1,5 +1,6 @@
 """What fuzzing found once, each as a case of its own."""
 
+import gzip
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,17 @@ def test_numbers_that_no_volume_has_are_refused(
         open_stack(path)
     assert caught.value.code == code
     assert "scan.nii" in caught.value.message
+
+
+def test_a_header_that_announces_more_than_any_memory_is_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii"
+    write_nifti(path, np.zeros((6, 8, 8), np.int16), spacing=(5.0, 1.0, 1.0))
+    content = bytearray(path.read_bytes())
+    content[108:112] = struct.pack("<f", 1e30)  # where voxels begin
+    (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(bytes(content), mtime=0))
+    with pytest.raises(MedvidError) as caught:
+        open_stack(tmp_path / "scan.nii.gz").read()
+    assert caught.value.code == "truncated"
 
 
 def make_clip(path: Path) -> bytes:
