@@ -65,25 +65,35 @@ def scan(
     folder: Annotated[Path, typer.Argument(help="Searched with all its subfolders.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write a CSV.")] = None,
     pixels: Annotated[bool, typer.Option(help="Also decode every image.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read; all cores by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find every series and video below a folder, and say of each whether it can be used."""
-    from medvid.jobs.find import scan_folder, tabulate_scan, write_scan
+    from medvid.jobs.find import (
+        list_scan,
+        scan_folder,
+        summarize_scan,
+        tabulate_scan,
+        write_scan,
+    )
     from medvid.jobs.outputs import claim_file
 
     if out is not None:
         claim_file(out)
-    rows = scan_folder(folder, pixels=pixels, console=_console(quiet=as_json))
+    console = _console(quiet=as_json)
+    rows = scan_folder(folder, pixels=pixels, workers=workers, console=console)
     told = [] if out is None else write_scan(out, rows)
-    _show(tabulate_scan(rows), as_json)
-    if not as_json:
-        found = [row for row in rows if row.verdict != "ignored"]
-        usable = sum(row.verdict == "ok" for row in found)
-        print(f"{usable} of {len(found)} can be used as they are.")
-        for line in told:
-            print(line)
-        if out is not None:
-            _next(f"add labels to {out}, then medvid check CONFIG data.manifest={out}")
+    _show(list_scan(rows) if as_json else tabulate_scan(rows), as_json)
+    if as_json:
+        return
+    for line in (*summarize_scan(rows), *told):
+        print(line)
+    if out is None:
+        _next(f"medvid scan {folder} -o manifest.csv")
+    else:
+        _next(f"add labels to {out}, then medvid check CONFIG data.manifest={out}")
 
 
 @app.command()

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import iter_pixels, pixel_array
 
 from medvid.contract import DataError, MedvidError
+from medvid.io.dicom_elements import DEFLATED
 from medvid.io.dicom_slice import SliceHeader
 from medvid.io.dicom_tables import look_up
 
@@ -106,7 +108,8 @@ def _read_frames_into(headers: Sequence[SliceHeader], outs: Sequence[NDArray[Any
     """Decodes frames of one compressed file in a single pass over it."""
     with _explained(headers[0].path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        decoded = iter_pixels(headers[0].path, indices=[header.frame for header in headers])
+        source = _source_of(headers[0])
+        decoded = iter_pixels(source, indices=[header.frame for header in headers])
         for header, out, pixels in zip(headers, outs, decoded, strict=True):
             _place(header, _check_shape(header, np.asarray(pixels)), out)
 
@@ -212,8 +215,13 @@ def _decode(header: SliceHeader) -> NDArray[Any]:
     index = None if header.frame < 0 else header.frame
     with _explained(header.path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pixels = np.asarray(pixel_array(header.path, index=index))
+        pixels = np.asarray(pixel_array(_source_of(header), index=index))
     return _check_shape(header, pixels)
+
+
+def _source_of(header: SliceHeader) -> Path | pydicom.Dataset:
+    """Returns what pydicom decodes pixels of; it inflates a deflated file only as a whole."""
+    return pydicom.dcmread(header.path) if header.syntax == DEFLATED else header.path
 
 
 def _check_shape(header: SliceHeader, pixels: NDArray[Any]) -> NDArray[Any]:

@@ -51,7 +51,7 @@ class Selection:
     def _rank(self, one: Series) -> float:
         thickness = one.first.thickness or 0.0
         if self.prefer == "most_slices":
-            return len(one.slices)
+            return float(len(one.slices))
         return thickness if self.prefer == "thickest" else -thickness
 
     def _fits(self, one: Found) -> bool:

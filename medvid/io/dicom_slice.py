@@ -48,7 +48,7 @@ Table = tuple[int, tuple[int, ...]]
 """A modality lookup table: the stored value of its first entry, and what it maps to."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SliceHeader:
     """What one file, or one frame of a multi-frame file, says about its image.
 
@@ -117,6 +117,10 @@ class SliceHeader:
     description: str
     burned_in: bool
     lenient: bool
+
+    def __repr__(self) -> str:
+        # Debuggers and logs print what they hold; a description may name the patient.
+        return f"SliceHeader({self.name})"
 
     @property
     def token(self) -> str:

@@ -8,18 +8,20 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from medvid.contract import DataError, MedvidError
-from medvid.io.dicom_frames import expand_frames
+from medvid.contract import DataError
 from medvid.io.dicom_groups import part_by_series
-from medvid.io.dicom_headers import SliceHeader, read_header
+from medvid.io.dicom_slice import Interner, SliceHeader
 from medvid.io.frames import is_frame_folder
 from medvid.io.open import ARRAYS, NIFTI
-from medvid.io.scan_rows import (
-    ScanRow,
-    describe_series,
-    describe_stack,
-    explain_unexpected,
-    refuse,
+from medvid.io.scan_pool import run_here, start_pool
+from medvid.io.scan_rows import ScanRow, refuse
+from medvid.io.scan_tasks import (
+    FileTask,
+    SeriesTask,
+    describe_crash,
+    describe_series_crash,
+    run_series,
+    run_task,
 )
 from medvid.io.sidecars import is_sidecar
 from medvid.io.video import is_video
@@ -34,6 +36,12 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 
 VOXEL_FILES = (".raw", ".zraw")
 """Belong to an .mhd or .nhdr header beside them."""
+
+PARALLEL_FROM = 2000
+"""Fewer files are read before other processes have started."""
+
+CHUNK = 200
+"""DICOM files that a process reads at a time: some 50 ms, so that the bar moves."""
 
 NOT_A_STACK = "not_a_stack"
 
@@ -50,7 +58,11 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 def scan_tree(
-    root: str | Path, *, pixels: bool = False, progress: Progress | None = None
+    root: str | Path,
+    *,
+    pixels: bool = False,
+    progress: Progress | None = None,
+    workers: int = 1,
 ) -> list[ScanRow]:
     """Finds every stack below a folder, whatever the files are called.
 
@@ -58,6 +70,8 @@ def scan_tree(
         root: a folder, or a single file.
         pixels: also decode everything, which finds broken pixels and missing decoders.
         progress: called with (files done, files in all).
+        workers: processes that read. More than one need a main module that can be imported, as
+            Python's `multiprocessing` does everywhere.
 
     Returns:
         Rows sorted by path; the last one counts the files that are no scans.
@@ -70,28 +84,62 @@ def scan_tree(
         raise DataError(f"{root} does not exist.", code="missing_file", files=[root])
     rows: list[ScanRow] = []
     folders = _list_folders(root, rows) if root.is_dir() else {root: [root]}
-    total = sum(map(len, folders.values()))
+    files = [file for members in folders.values() for file in members]
+    tasks, ignored = _plan(folders, pixels)
     headers: list[SliceHeader] = []
-    ignored: list[Path] = []
-    done = 0
-    for folder, files in folders.items():
-        if _holds_frames(folder, files):
-            rows.append(describe_stack(folder, "frames", pixels))
-            done += len(files)
+    share = Interner()
+    done = len(ignored)
+    with start_pool(workers if len(files) >= PARALLEL_FROM or pixels else 1) as pool:
+        for task, result in pool(run_task, tasks, describe_crash):
+            headers.extend(share(header) for header in result.headers)
+            rows.extend(result.rows)
+            done += task.files
             if progress is not None:
-                progress(done, total)
-        else:
-            for file in files:
-                _sort_file(file, pixels, rows, headers, ignored)
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-    for images in part_by_series(headers):
-        rows.extend(describe_series(images, pixels))
+                progress(done, len(files))
+        series = [SeriesTask(tuple(images), pixels) for images in part_by_series(headers)]
+        headers.clear()
+        # Whether headers make a stack is decided sooner than they are sent to another process.
+        described = pool if pixels else run_here
+        for _, found in described(run_series, series, describe_series_crash):
+            rows.extend(found)
     rows.sort(key=lambda row: (row.path, row.series, row.code))
     if ignored:
         rows.append(_count_ignored(root, ignored))
     return rows
+
+
+def _plan(
+    folders: Mapping[Path, Sequence[Path]], pixels: bool
+) -> tuple[list[FileTask], list[Path]]:
+    """Returns what is to be read, and the files that are no scans."""
+    tasks: list[FileTask] = []
+    ignored: list[Path] = []
+    loose: list[Path] = []
+    for folder, files in folders.items():
+        if _holds_frames(folder, files):
+            tasks.append(FileTask("frames", (folder,), len(files), pixels))
+            continue
+        for file in files:
+            kind = _find_kind(file)
+            if kind == "ignored":
+                ignored.append(file)
+            elif kind == "dicom":
+                loose.append(file)
+            else:
+                tasks.append(FileTask(kind, (file,), 1, pixels))
+    for start in range(0, len(loose), CHUNK):
+        chunk = tuple(loose[start : start + CHUNK])
+        tasks.append(FileTask("dicom", chunk, len(chunk), pixels))
+    return tasks, ignored
+
+
+def _find_kind(file: Path) -> str:
+    try:
+        if not file.is_file() and not file.is_symlink():
+            return "ignored"  # a pipe or a device: opening it might wait for ever
+        return _name_kind(file)
+    except OSError:
+        return "dicom"  # its reader then says why it cannot be read
 
 
 def _list_folders(root: Path, rows: list[ScanRow]) -> dict[Path, list[Path]]:
@@ -133,30 +181,6 @@ def _holds_frames(folder: Path, files: Sequence[Path]) -> bool:
         return bool(files) and folder.is_dir() and is_frame_folder(folder)
     except OSError:
         return False  # every file then says for itself why it cannot be read
-
-
-def _sort_file(
-    file: Path,
-    pixels: bool,
-    rows: list[ScanRow],
-    headers: list[SliceHeader],
-    ignored: list[Path],
-) -> None:
-    try:
-        if not file.is_file() and not file.is_symlink():
-            ignored.append(file)  # a pipe or a device: opening it might wait for ever
-            return
-        kind = _name_kind(file)
-        if kind == "ignored":
-            ignored.append(file)
-        elif kind == "dicom":
-            headers.extend(expand_frames(read_header(file)))
-        else:
-            rows.append(describe_stack(file, kind, pixels))
-    except MedvidError as error:
-        rows.append(refuse(file, "other", error))
-    except Exception as error:
-        rows.append(refuse(file, "other", explain_unexpected(file, error)))
 
 
 def _name_kind(file: Path) -> str:

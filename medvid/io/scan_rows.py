@@ -98,15 +98,18 @@ def describe_series(images: Sequence[SliceHeader], pixels: bool) -> list[ScanRow
             f"{head(images[0])}{count(len(images), 'image')} ({name_images(images)}) cannot be "
             f"sorted into a stack: {_name_error(error)}. Export the series again, or leave it out."
         )
-        return [
-            replace(
-                _start_row(images),
-                frames=len(images),
-                code="unreadable",
-                reason=reason,
-                files=tuple(file.name for file in list_paths(images)),
-            )
-        ]
+        return [refuse_series(images, "unreadable", reason)]
+
+
+def refuse_series(images: Sequence[SliceHeader], code: str, reason: str) -> ScanRow:
+    """Makes the row of a series that could not be looked into."""
+    return replace(
+        _start_row(images),
+        frames=len(images),
+        code=code,
+        reason=reason,
+        files=tuple(file.name for file in list_paths(images)),
+    )
 
 
 def refuse(path: Path, kind: str, error: MedvidError) -> ScanRow:

@@ -18,7 +18,7 @@ from medvid.io.scan import ScanRow, scan_tree
 from medvid.jobs.messages import show_progress
 from medvid.sources import load_adapter
 
-SHOWN = ("path", "modality", "frames", "height", "width", "spacing_t", "verdict", "code", "reason")
+SHOWN = ("path", "modality", "plane", "size", "mm", "verdict", "code", "fix", "reason")
 """Columns of a scan's table on the terminal; the CSV has all."""
 
 TOKEN = 4
@@ -26,22 +26,60 @@ TOKEN = 4
 
 
 def scan_folder(
-    folder: Path, *, pixels: bool = False, console: Console | None = None
+    folder: Path,
+    *,
+    pixels: bool = False,
+    workers: int | None = None,
+    console: Console | None = None,
 ) -> list[ScanRow]:
     """Finds every series and video below a folder.
+
+    Args:
+        folder: searched with all its subfolders.
+        pixels: also decode everything.
+        workers: processes that read; None takes as many as there are cores.
+        console: where progress is shown.
 
     Raises:
         DataError: when there is no such folder.
     """
     if not folder.exists():
         raise DataError(f"{folder} does not exist.", code="missing_file", files=[folder])
+    count = (os.cpu_count() or 1) if workers is None else workers
     with show_progress(console, "reading headers") as progress:
-        return scan_tree(folder, pixels=pixels, progress=progress)
+        return scan_tree(folder, pixels=pixels, progress=progress, workers=count)
 
 
 def tabulate_scan(rows: Sequence[ScanRow]) -> list[dict[str, Any]]:
     """Returns the columns that fit a terminal."""
-    return [{name: asdict(row)[name] for name in SHOWN} for row in rows]
+    return [{name: _show_cell(row, name) for name in SHOWN} for row in rows]
+
+
+def _show_cell(row: ScanRow, name: str) -> str:
+    if name == "size":
+        return f"{row.frames} x {row.height} x {row.width}" if row.frames else ""
+    if name == "mm":
+        steps = (row.spacing_t, row.spacing_h, row.spacing_w)
+        return " x ".join(f"{step:.3g}" for step in steps) if row.extent_mm else ""
+    return str(getattr(row, name))
+
+
+def list_scan(rows: Sequence[ScanRow]) -> list[dict[str, Any]]:
+    """Returns every column of every row."""
+    return [asdict(row) for row in rows]
+
+
+def summarize_scan(rows: Sequence[ScanRow]) -> list[str]:
+    """Returns a line on what can be used, and one for each reason why something cannot."""
+    found = [row for row in rows if row.verdict != "ignored"]
+    usable = sum(row.verdict == "ok" for row in found)
+    lines = [f"{usable} of {len(found)} can be used as they are."]
+    reasons = Counter((row.verdict, row.code, row.fix) for row in found if row.verdict != "ok")
+    for (verdict, code, fix), number in sorted(
+        reasons.items(), key=lambda item: (item[0][0], -item[1], item[0][1:])
+    ):
+        lines.append(f"  {number} {verdict}: {code}" + (f", read with {fix}" if fix else ""))
+    return lines
 
 
 def write_scan(path: Path, rows: Sequence[ScanRow]) -> list[str]:
@@ -56,7 +94,7 @@ def write_scan(path: Path, rows: Sequence[ScanRow]) -> list[str]:
     others = [row for row in rows if row.verdict != "ok"]
     columns = [name for name in asdict(ScanRow("", "")) if name not in ("path", "series")]
     own = ["case_id", "patient_id", "path", "series"]
-    kept = [name for name in columns if name not in (*own, "verdict", "code")]
+    kept = [name for name in columns if name not in (*own, "verdict", "code", "fix")]
     cases = name_cases(usable)
     table = []
     for row, case in zip(usable, cases, strict=True):
@@ -79,6 +117,12 @@ def write_scan(path: Path, rows: Sequence[ScanRow]) -> list[str]:
         refused = [{name: _cell(value) for name, value in asdict(row).items()} for row in others]
         write_csv(beside, ["path", "series", *columns], refused)
         told.append(f"{len(others)} entries cannot be used as they are and were left out: {beside}")
+        fixable = sum(row.verdict == "fixable" for row in others)
+        if fixable:
+            told.append(
+                f"{fixable} of them can be read with the options in its column `fix`: move their "
+                "rows into the manifest and write the options into the config's section `data`."
+            )
     return told
 
 

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.uid import UID
 
-import medvid.io.scan as scan_module
 import medvid.io.scan_rows as rows_module
+import medvid.io.scan_tasks as tasks_module
 from medvid.contract import GeometryError, Stack
 from medvid.io import open_stack
 from medvid.io.scan import ScanRow, scan_tree
@@ -287,7 +287,7 @@ def test_an_error_that_no_reader_foresaw_is_a_row(
         assert type(error).__name__ in row.reason
         assert "SECRET" not in str(row)
     monkeypatch.setattr(rows_module, "sort_series", fail)
-    monkeypatch.setattr(scan_module, "read_header", fail)
+    monkeypatch.setattr(tasks_module, "read_header", fail)
     assert {row.code for row in scan_tree(series)} == {"unreadable"}
     assert len(scan_tree(series)) == 9
 
