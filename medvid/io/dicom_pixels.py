@@ -6,7 +6,7 @@ what makes a whole series as quick to read as its bytes; everything else goes th
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +38,16 @@ THREADED_FROM = 8
 INT16 = np.iinfo(np.int16)
 
 
+LOSSY: Mapping[str, str] = {
+    "1.2.840.10008.1.2.4.50": "JPEG",
+    "1.2.840.10008.1.2.4.51": "JPEG",
+    "1.2.840.10008.1.2.4.81": "JPEG-LS, near-lossless",
+    "1.2.840.10008.1.2.4.91": "JPEG 2000",
+    "1.2.840.10008.1.2.4.203": "High-Throughput JPEG 2000",
+}
+"""Transfer syntaxes that lose detail, or may. Values of a CT are HU only about."""
+
+
 def choose_dtype(slices: Sequence[SliceHeader]) -> np.dtype[Any]:
     """Returns int16 where rescaled values are whole and fit, else float32.
 
@@ -58,8 +68,11 @@ def choose_dtype(slices: Sequence[SliceHeader]) -> np.dtype[Any]:
 
 
 def describe_pixels(header: SliceHeader) -> tuple[str, ...]:
-    """Returns a sentence each on inverted grey values and padding."""
+    """Returns a sentence each on lossy packing, inverted grey values and padding."""
     notes = []
+    if header.syntax in LOSSY:
+        method = LOSSY[header.syntax]
+        notes.append(f"Pixels were packed by a method that may lose detail ({method}).")
     if header.photometric == "MONOCHROME1":
         notes.append("Grey values are stored inverted (MONOCHROME1) and were turned back.")
     if header.padding is not None and header.modality == "CT":

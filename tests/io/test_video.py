@@ -205,6 +205,23 @@ def test_rotation_flags_are_followed(tmp_path: Path, degrees: int) -> None:
     np.testing.assert_array_equal(turned.read([5]), expected)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+def test_metadata_in_another_encoding_do_not_matter(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"v{suffix}"
+    frames = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "bgr0"
+        container.metadata["title"] = "Kamera XXXX"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert b"XXXX" in content
+    path.write_bytes(content.replace(b"XXXX", b"\xfc\xdf\xff\xe4"))
+    np.testing.assert_array_equal(np.moveaxis(open_video(path).read(), 0, -1), frames)
+
+
 def test_grey_videos_give_three_equal_channels(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (4, 17, 23), dtype=np.uint8)
     write_video(tmp_path / "grey.mkv", frames, lossless=True)
