@@ -285,7 +285,12 @@ def report(
 
     if gallery:
         print(f"{make_gallery(run, gallery, _console())} cases taken in.")
-    print(f"Report: {write_report(run)}")
+    made = write_report(run)
+    print(f"Report: {made}; figures/ and tables/ lie beside it.")
+    if gallery:
+        print("The page holds pictures of patients now; without them: delete cases/, report again.")
+    else:
+        _next(f"medvid report {run} --gallery 12, for pictures of single cases")
 
 
 @app.command()

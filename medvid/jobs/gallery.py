@@ -26,6 +26,7 @@ from medvid.jobs.messages import show_progress
 from medvid.jobs.network import data_of, load_network
 from medvid.jobs.resume import recall_config
 from medvid.jobs.task import read_records, resolve_data
+from medvid.report.html import check_finished
 from medvid.train.explain import make_heat_map, score_slices
 from medvid.train.runfolder import RunFolder, read_json, write_json
 
@@ -69,8 +70,9 @@ def make_gallery(folder: Path, number: int, console: Console | None = None) -> i
         How many cases were made.
 
     Raises:
-        DataError: when the scans or the networks are not there any more.
+        DataError: when the scans or the networks are not there any more, or nothing is finished.
     """
+    check_finished(folder)
     study = (folder / "study.json").is_file()
     picks = pick_flipped(folder, number) if study else pick_from_run(folder, number)
     config = read_study(folder) if study else recall_config(RunFolder(folder))
@@ -194,19 +196,17 @@ def _look_at(pick: Pick, record: Any, store: str | None) -> tuple[dict[str, Any]
     network, meta = load_network(pick.checkpoint)
     data = data_of(meta, [record], store)
     dataset = data.dataset([record.case_id], training=False, seed=0)
-    place = next(
-        (k for k, item in enumerate(dataset.items) if item.frame == pick.frame),
-        0,
-    )
-    sample = dataset[place]
-    clip, mask, window = _choose_clip(sample)
+    places = (k for k, item in enumerate(dataset.items) if item.frame == pick.frame)
+    place = next(places, None)  # None: every slice of a clip is scored in one pass
+    clip, mask, window = _choose_clip(dataset[place or 0], pick.frame)
+    dense = data.task == "slice" and place is None
     classes: Sequence[str] = meta["classes"]
     column = classes.index(meta["positive"]) if meta.get("positive") else len(classes) - 1
     arrays: dict[str, Any] = {"frames": _to_grey(clip[0])}
     title, scores, heat = "", None, None
     if tuple(cast("VideoModel", network).modalities) == ("clip",):  # others are not explained
-        title, scores = score_slices(network, clip, mask, column)
-        heat = make_heat_map(network, clip, mask, column)
+        title, scores = score_slices(network, clip, mask, column, dense=dense)
+        heat = None if dense else make_heat_map(network, clip, mask, column)
     if heat is not None:
         arrays["heat"] = (255 * heat).round().to(torch.uint8).numpy()
     return arrays, {
@@ -220,13 +220,24 @@ def _look_at(pick: Pick, record: Any, store: str | None) -> tuple[dict[str, Any]
     }
 
 
-def _choose_clip(sample: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns clip, mask and window of a sample; of several clips the middle one."""
+def _choose_clip(
+    sample: dict[str, Any], frame: int | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns clip, mask and window of a sample; of several clips the one around the frame.
+
+    Where no frame is asked for it is the middle clip.
+    """
     clip, mask, window = sample["clip"], sample["mask"], sample["window"]
-    if clip.ndim > 4:
-        middle = len(clip) // 2
-        return clip[middle], mask[middle], window[middle]
-    return clip, mask, window
+    if clip.ndim == 4:
+        return clip, mask, window
+    chosen = len(clip) // 2
+    if frame is not None:
+        # The farther a slice lies from the edge of its clip, the more of its neighbours are seen.
+        t = window.shape[1]
+        depth = torch.tensor([min(k, t - 1 - k) for k in range(t)])
+        shown = (window == frame) & mask
+        chosen = int(torch.where(shown, depth, -1).amax(dim=1).argmax())
+    return clip[chosen], mask[chosen], window[chosen]
 
 
 def _to_grey(frames: torch.Tensor) -> NDArray[np.uint8]:

@@ -41,7 +41,7 @@ def plot_precision(
         figure, axes = start_figure(COLUMN, COLUMN + 0.1)
         prevalence = curves[0][1].prevalence
         axes.axhline(prevalence, color=GREY, linewidth=0.8, dashes=(1, 2))
-        axes.text(0.01, prevalence + 0.01, "prevalence", color=GREY, fontsize=7, va="bottom")
+        axes.text(1.0, prevalence, "prevalence", color=GREY, fontsize=7, ha="right", va="top")
         for number, (name, curve, said) in enumerate(curves):
             axes.step(
                 curve.recall,
@@ -58,7 +58,7 @@ def plot_precision(
             xlabel=f"Recall (sensitivity for {positive})",
             ylabel="Precision (positive predictive value)",
         )
-        axes.legend(loc="lower left", frameon=False, title="Average precision", title_fontsize=7)
+        axes.legend(loc="best", frameon=False, title="Average precision", title_fontsize=7)
         return save_figure(figure, stem)
 
 
@@ -92,7 +92,7 @@ def plot_decision(stem: Path, curves: Sequence[tuple[str, NetBenefit]]) -> Path:
             xlabel="Probability from which on one acts",
             ylabel="Net benefit per case",
         )
-        axes.legend(frameon=False)
+        axes.legend(loc="best", frameon=False)
         return save_figure(figure, stem)
 
 

@@ -64,7 +64,7 @@ def _draw_curve(axes: Axes, result: Result) -> None:
     _mark_answer(axes, result, dict(zip(names, places, strict=True)))
     if result["metric"] == "auc":
         axes.axhline(CHANCE, color=GREY, linewidth=0.8, dashes=(1, 2))
-        axes.text(places[-1], CHANCE, "guess", color=GREY, fontsize=7, ha="right", va="bottom")
+        axes.text(places[-1], CHANCE, "guess", color=GREY, fontsize=7, ha="right", va="top")
     axes.set(ylabel=f"{_name(result)} ({result['level']:.0%} interval)", xlabel=label)
 
 
@@ -116,7 +116,8 @@ def _mark_answer(axes: Axes, result: Result, places: Mapping[str, float]) -> Non
             linewidth=1.2,
             label=f"W* = {_say_window(arms[answer['arm']], result)}",
         )
-    axes.plot([], [], "o", mfc="white", mec=GREY, markersize=3.5, label="one seed")
+    if len(result["seeds"]) > 1:
+        axes.plot([], [], "o", mfc="white", mec=GREY, markersize=3.5, label="one seed")
     axes.legend(
         loc="upper left",
         bbox_to_anchor=(-0.02, -0.2),  # below the axis: nothing of the curve may be covered
@@ -157,6 +158,8 @@ def _draw_controls(axes: Axes, result: Result, names: Sequence[str]) -> None:
 def _draw_seeds(axes: Axes, place: float, arm: Mapping[str, Any], metric: str) -> None:
     values = [seed.get(metric) for seed in arm.get("auc_by_seed") or ()]
     known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return  # the only seed is the value itself
     axes.plot(
         [place] * len(known), known, "o", mfc="white", mec=GREY, mew=0.8, markersize=3.2, zorder=3
     )
@@ -272,7 +275,7 @@ def plot_learning(stem: Path, result: Result) -> Path:
             )
         axes.set_xticks([100 * share for share in sorted(shares)])
         axes.set(xlabel="Patients trained on, %", ylabel=_name(result))
-        axes.legend(frameon=False)
+        axes.legend(loc="best", frameon=False)
         return save_figure(figure, stem)
 
 

@@ -70,12 +70,15 @@ class Gallery:
     heat: bool = False
 
 
-def read_gallery(run: Path, positive: str = "") -> Gallery:
+def read_gallery(
+    run: Path, positive: str = "", told: Mapping[tuple[str, int], str] | None = None
+) -> Gallery:
     """Reads `cases/index.json` and the arrays beside it.
 
     Args:
         run: the folder of a run or a study.
         positive: the class whose probability stands beside a case.
+        told: what stands there instead, by case and frame (-1 for the whole case).
 
     Raises:
         DataError: when an array that the index names is missing or no uint8 (T, H, W).
@@ -89,7 +92,7 @@ def read_gallery(run: Path, positive: str = "") -> Gallery:
     data: list[dict[str, Any]] = []
     weight = 0
     for entry in ranked[:MOST_CASES]:
-        shown, pictures = _make_case(run / "cases" / entry["file"], entry, positive)
+        shown, pictures = _make_case(run / "cases" / entry["file"], entry, positive, told or {})
         weight += len(pictures["sprite"]) + len(pictures["heat"] or "")
         if weight > MOST_BYTES:
             break
@@ -97,7 +100,7 @@ def read_gallery(run: Path, positive: str = "") -> Gallery:
         data.append(pictures)
     left = len(listed) - len(cases)
     note = "Frames as the network saw them. Click the arrows, the bars or the slider, or use the "
-    note += "arrow keys."
+    note += "arrow keys. Scores and heat show what moved this network, not what the finding is."
     if any(case["thinned"] for case in cases):
         note += f" Of cases with more than {MOST_FRAMES} slices, evenly spaced ones are shown."
     if left:
@@ -110,7 +113,7 @@ def _rank(order: Sequence[str], group: str) -> int:
 
 
 def _make_case(
-    path: Path, entry: Mapping[str, Any], positive: str
+    path: Path, entry: Mapping[str, Any], positive: str, told: Mapping[tuple[str, int], str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     frames, heat = _read_arrays(path)
     total = len(frames)
@@ -123,19 +126,18 @@ def _make_case(
     numbers = entry.get("frames") or list(range(total))
     size = _shrink(frames.shape[1:], LARGEST)
     columns = max(1, math.isqrt(len(kept)))
-    known = {k: value for k, value in enumerate(values or []) if value is not None}
-    start = max(known, key=lambda k: known[k]) if known else len(kept) // 2
-    frame = entry.get("frame")
-    title = entry["case_id"] + ("" if frame is None or frame < 0 else f", slice {frame}")
+    frame = -1 if entry.get("frame") is None else int(entry["frame"])
+    title = entry["case_id"] + ("" if frame < 0 else f", slice {frame}")
     of = f"probability of {positive} " if positive else "probability "
+    said = told.get((entry["case_id"], frame), f"{of}{entry['prob']:.3f}")
     shown = {
         "title": title,
         "group": GROUPS.get(entry["group"], entry["group"]),
-        "said": f"true class {entry['label']}, {of}{entry['prob']:.3f}",
+        "said": f"true class {entry['label']}, {said}",
         "width": size[1],
         "height": size[0],
         "frames": len(kept),
-        "start": start,
+        "start": _choose_start([int(numbers[k]) for k in kept], values, frame),
         "scores": values is not None,
         "score_title": scores.get("title", ""),
         "thinned": len(kept) < total,
@@ -151,6 +153,14 @@ def _make_case(
         "heat": None if heat is None else _make_heat(heat[kept], columns),
     }
     return shown, pictures
+
+
+def _choose_start(numbers: Sequence[int], values: Sequence[float | None] | None, frame: int) -> int:
+    """Returns where a player starts: at the labelled slice, the strongest one, or the middle."""
+    if frame in numbers:
+        return numbers.index(frame)
+    known = {k: abs(value) for k, value in enumerate(values or []) if value is not None}
+    return max(known, key=lambda k: known[k]) if known else len(numbers) // 2
 
 
 def _read_arrays(path: Path) -> tuple[Pixels, Pixels | None]:

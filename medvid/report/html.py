@@ -12,7 +12,7 @@ from medvid.report.evidence import read_json
 from medvid.report.run_page import write_run_page
 from medvid.report.study_page import write_study_page
 
-__all__ = ["write_comparison", "write_report"]
+__all__ = ["check_finished", "write_comparison", "write_report"]
 
 
 def write_report(folder: str | Path) -> Path:
@@ -28,17 +28,40 @@ def write_report(folder: str | Path) -> Path:
         DataError: when there is neither metrics.json nor result.json, or a page cannot be written.
     """
     run = Path(folder)
+    check_finished(run)
     result = read_json(run / "result.json")
     if result is not None:
         return write_study_page(run, result)
-    metrics = read_json(run / "metrics.json")
-    if metrics is not None:
-        return write_run_page(run, metrics)
+    return write_run_page(run, read_json(run / "metrics.json"))
+
+
+def check_finished(run: Path) -> None:
+    """Makes sure that a folder is that of a finished run or study.
+
+    Raises:
+        DataError: when it is not; says what is missing and how to go on.
+    """
+    if not run.is_dir():
+        raise DataError(
+            f"There is no folder {run}. `medvid train` and `medvid context` print the folder that "
+            "they make.",
+            code="no_run",
+            files=[run],
+        )
+    if (run / "result.json").is_file() or (run / "metrics.json").is_file():
+        return
     if (run / "study.yaml").is_file():
         raise DataError(
             f"{run} has no result.json: not all cells of the study are finished. Go on with "
             f"`medvid context --resume {run}`.",
             code="unfinished_run",
+            files=[run],
+        )
+    if not (run / "config.yaml").is_file():
+        raise DataError(
+            f"{run} is neither a run nor a study: it holds no config.yaml and no study.yaml. Give "
+            "a folder that `medvid train` or `medvid context` made.",
+            code="no_run",
             files=[run],
         )
     raise DataError(

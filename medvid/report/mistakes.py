@@ -1,5 +1,6 @@
 """The cases that a model got wrong with most confidence."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,9 @@ import numpy as np
 from medvid.evaluate.measure import Thresholds, call_positive
 from medvid.evaluate.predictions import Outcomes
 from medvid.report.render import write_table
+
+FRAME = re.compile(r" frame (-?\d+)$")
+"""How the key of a prediction names the slice that it belongs to."""
 
 SHOWN = 10
 """Errors of each kind on the page; the table on disk has them all."""
@@ -36,10 +40,12 @@ def list_mistakes(
     shown = called if positive is None else np.full(len(known), positive)
     prob = known.probabilities[rows, shown]
     sureness = known.probabilities[rows, called]
+    keys = [str(key) for key in known.keys]
+    by_frame = all(FRAME.search(key) for key in keys)
     order = wrong[np.lexsort((-sureness[wrong], truth[wrong]))]
     return [
         {
-            "case": str(known.keys[row]),
+            "case": FRAME.sub(r", slice \1", keys[row]) if by_frame else keys[row],
             "label": known.classes[truth[row]],
             "called": known.classes[called[row]],
             "prob": f"{prob[row]:.3f}",

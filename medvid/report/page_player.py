@@ -94,6 +94,10 @@ PLAYER_SCRIPT = """
       const span = high - low || 1;
       const step = canvas.width / one.scores.length;
       pen.clearRect(0, 0, canvas.width, canvas.height);
+      pen.globalAlpha = 0.5;
+      pen.fillStyle = quiet;  // the line of 0, above or below which a slice speaks for the class
+      const zero = Math.min(canvas.height * high / span, canvas.height - 1);
+      pen.fillRect(0, zero, canvas.width, 1);
       one.scores.forEach(function (value, k) {
         const x = k * step;
         if (k === now) {

@@ -23,16 +23,15 @@ STUDY = """{% extends "frame" %}
 <h2 id="differences">Differences</h2>
 {{ show.figures(figures, ["differences"]) }}
 <div class="wide"><table>
-<caption>Paired; windows against the smallest one, controls against the widest. p is adjusted by
-Holm within each family.</caption>
+<caption>Paired, of {{ patients }}; windows against the smallest one, controls against the widest. p
+is adjusted by Holm within each family.</caption>
 <thead><tr><th>Arm</th><th>against</th><th class="number">Difference</th>
 <th class="number">{{ level }} interval</th><th class="number">p</th>
 <th class="number">adjusted p</th><th>Verdict</th></tr></thead><tbody>
 {% for row in differences %}<tr><th>{{ row.a }}</th><td>{{ row.b }}</td>
 <td class="number">{{ row.difference }}</td><td class="number">{{ row.interval }}</td>
 <td class="number">{{ row.p }}</td><td class="number">{{ row.adjusted }}</td>
-<td>{{ row.verdict }}{% if row.sentence %}<br><span class="quiet">{{ row.sentence }}</span>
-{% endif %}</td></tr>{% endfor %}
+<td>{{ row.verdict }}</td></tr>{% endfor %}
 </tbody></table></div>
 {% if delong %}<p class="quiet">{{ delong }}</p>{% endif %}
 

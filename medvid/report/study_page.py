@@ -55,7 +55,7 @@ def write_study_page(run: Path, result: Result) -> Path:
     _draw_study(run, result, figures)
     mistaken, mistakes = _draw_predictions(run, result, figures)
     record = make_record(run, result, figures, "study.yaml")
-    gallery = read_gallery(run, result["positive"])
+    gallery = read_gallery(run, result["positive"], _tell_flipped(result))
     record["checklist"] = fill_study_checklist(record, result, gallery, bool(mistakes))
     write_study_tables(run, result)
     curve, arms = result["curve"], result["arms"]
@@ -69,6 +69,7 @@ def write_study_page(run: Path, result: Result) -> Path:
         level=f"{result['level']:.0%}",
         metric=NAMES.get(result["metric"], result["metric"]),
         rule=_describe_rule(result),
+        patients=say_count(result["n_patients"], "patient"),
         windows=list_windows(result),
         differences=list_differences(result),
         delong=_describe_delong(result),
@@ -192,6 +193,18 @@ def _describe_delong(result: Result) -> str:
         f"{name} {test['difference']:+.3f}, p {say_p(test['p'], '= ')}" for name, test in tests
     )
     return f"Cross-check, {tests[0][1]['method']}: {said}."
+
+
+def _tell_flipped(result: Result) -> dict[tuple[str, int], str]:
+    """Returns what stands beside a flipped case: its probability in both windows."""
+    arms, curve = result["arms"], result["curve"]
+    return {
+        (one["case_id"], -1 if one.get("frame") is None else int(one["frame"])): (
+            f"probability of {result['positive']} {one['narrow']:.3f} in "
+            f"{arms[curve[0]]['title']}, {one['wide']:.3f} in {arms[curve[-1]]['title']}"
+        )
+        for one in result["flipped"]
+    }
 
 
 def _list_contents(result: Result, figures: Figures) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ def list_windows(result: Result) -> list[dict[str, Any]]:
                 "mm": _say_mm(arm, result.get("step_mm")),
                 **_main(arm, result),
                 "folds": _optional(arm.get("auc_within_folds")),
-                "seeds": f"{min(seeds):.3f} to {max(seeds):.3f}" if seeds else "",
+                "seeds": f"{min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else "",
                 "log_loss": _metric(arm, "log_loss"),
                 "brier": _metric(arm, "brier"),
                 "mark": ", ".join(marks),
@@ -51,7 +51,6 @@ def list_differences(result: Result) -> list[dict[str, Any]]:
             "p": say_p(one.get("p")),
             "adjusted": say_p(one.get("p_adjusted")),
             "verdict": one["verdict"],
-            "sentence": one.get("sentence") or "",
         }
         for one in result["comparisons"]
     ]
@@ -164,7 +163,18 @@ def write_study_tables(run: Path, result: Result) -> None:
             for name, arm in result["arms"].items()
         ],
     )
-    keys = ("a", "b", "metric", "difference", "low", "high", "p", "p_adjusted", "verdict")
+    keys = (
+        "a",
+        "b",
+        "metric",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_adjusted",
+        "verdict",
+        "sentence",
+    )
     _write(folder / "comparisons.csv", keys, result["comparisons"])
     drawn = result["answer"].get("distribution") or []
     _write(folder / "window_distribution.csv", ("arm", "window", "share"), drawn)

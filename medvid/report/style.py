@@ -15,7 +15,7 @@ h1 { font-size: 1.5rem; margin: 0 0 .6rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; padding-top: .6rem;
      border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
-p { max-width: 48rem; }
+p, li { max-width: 48rem; overflow-wrap: anywhere; }
 a { color: var(--accent); }
 .answer { font-size: 1.2rem; line-height: 1.45; background: var(--band); padding: .9rem 1.1rem;
           border-radius: .4rem; border-left: .35rem solid var(--accent); max-width: none; }

@@ -22,9 +22,12 @@ def score_slices(
     clip: Float[Tensor, "channels t h w"],
     mask: Bool[Tensor, " t"],
     column: int,
+    *,
+    dense: bool = False,
 ) -> tuple[str, list[float | None]]:
     """Returns how much every slice of a clip has to do with the answer, and what that number is.
 
+    * Where every slice has an answer of its own (`dense`): that answer, the slice's probability.
     * A model with `frame_weights`: the share that every slice has in the answer, such as attention.
     * Any other: by how much the logit of the class falls when the slice is covered by the mean of
       its neighbours. Below 0 the slice spoke against the class.
@@ -34,11 +37,15 @@ def score_slices(
         clip: as the network is given it.
         mask: False marks padding.
         column: of the class.
+        dense: the model was trained on labels of slices, and scores all of a clip in one pass.
 
     Returns:
         The title, and T numbers; None for padding.
     """
     with torch.no_grad(), evaluating(model):
+        if dense:
+            logits = cast("Any", model).frame_logits(clip[None], mask=mask[None])[0]
+            return "probability of the slice", _leave_padding(logits.softmax(-1)[:, column], mask)
         if hasattr(model, "frame_weights"):
             weights = cast("Any", model).frame_weights(clip[None], mask=mask[None])[0]
             return "share in the answer", _leave_padding(weights, mask)

@@ -158,6 +158,7 @@ def test_a_run_of_three_classes_is_reported_class_by_class(tmp_path: Path, check
 
 
 def test_a_run_without_metrics_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("name: x\n", encoding="utf-8")
     with pytest.raises(DataError, match="--resume"):
         write_report(tmp_path)
 
