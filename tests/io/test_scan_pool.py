@@ -47,7 +47,7 @@ def test_a_process_that_dies_takes_only_its_own_task_along() -> None:
     deadly = int(signal.SIGKILL)
     tasks = [0] * 5 + [deadly] + [0] * 5
     with start_pool(2) as pool:
-        results = list(pool(signal.raise_signal, tasks, describe))  # type: ignore[arg-type]
+        results = list(pool(signal.raise_signal, tasks, describe))
         again = list(pool(abs, [-3, -4], abs))
     assert sorted(task for task, _ in results) == sorted(tasks)
     assert [result for task, result in results if task] == [f"crashed on {deadly}"]

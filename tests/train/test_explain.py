@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -32,9 +34,8 @@ class Brightest(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.copy = nn.Conv3d(1, 1, 1)
+        self.copy = nn.Conv3d(1, 1, 1, bias=False)
         nn.init.ones_(self.copy.weight)
-        nn.init.zeros_(self.copy.bias)
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -70,6 +71,7 @@ def test_attention_is_shown_where_a_model_has_it() -> None:
         {"name": "slicewise", "pool": "attention", "width": 4, "depths": [1]},
         in_channels=1,
         num_classes=2,
+        clip_size=(T, 32, 32),
     )
     title, scores = score_slices(network, torch.rand(1, T, 32, 32), SHOWN, 1)
     assert title == "share in the answer"
@@ -77,8 +79,11 @@ def test_attention_is_shown_where_a_model_has_it() -> None:
 
 
 def test_slices_with_answers_of_their_own_show_their_probability() -> None:
-    network = build_model(
-        {"name": "slicewise", "width": 4, "depths": [1]}, in_channels=1, num_classes=2
+    network: Any = build_model(
+        {"name": "slicewise", "width": 4, "depths": [1]},
+        in_channels=1,
+        num_classes=2,
+        clip_size=(T, 32, 32),
     )
     clip = torch.rand(1, T, 32, 32)
     _, scores = score_slices(network, clip, SHOWN, 1, dense=True)
