@@ -6,7 +6,7 @@ nor must copies of it. Anything else would be a fault of the program, and the de
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Known:
         task: of `medvid phantom`.
         config: of the study.
         manifest: in the folder of the scans.
+        overrides: of the config: fewer arms than a study of its own would have.
         cases: made-up scans.
         size: of a scan, (T, H, W).
         truth: what the answer must be, in words.
@@ -42,6 +43,7 @@ class Known:
     task: str
     config: str
     manifest: str
+    overrides: Sequence[str]
     cases: int
     size: Size
     truth: str
@@ -65,7 +67,8 @@ KNOWN = (
         "haemorrhage",
         "run/study_haemorrhage",
         "slices.csv",
-        80,
+        ("context.windows=[1, 5]", "context.controls=[repeat]"),
+        100,
         (12, 32, 32),
         "one slice is enough",
         _one_slice_does,
@@ -74,6 +77,7 @@ KNOWN = (
         "nodule",
         "run/study_nodule",
         "manifest.csv",
+        ("context.controls=[repeat, permuted_labels]",),
         240,
         (28, 28, 28),
         "one slice is not enough, and copies of it are at 0.5",
@@ -135,6 +139,7 @@ def _study(known: Known, out: Path, jobs: int | None, console: Console | None) -
             f"data.manifest={data / known.manifest}",
             f"data.store={out / 'store'}",
             f"context.seeds={SEEDS}",
+            *known.overrides,
         ],
     )
     return study_context(

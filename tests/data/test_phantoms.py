@@ -125,11 +125,11 @@ def test_labels_of_slices_are_those_that_show_blood(heads: list[Phantom]) -> Non
     truth, values = [], []
     for phantom in heads:
         assert phantom.slice_labels is not None
-        names = [phantom.slice_labels[frame] for frame in range(len(phantom.volume))]
+        names = list(phantom.slice_labels.values())  # a slice at the rim has none
         assert ("haemorrhage" in names) == (phantom.label == "haemorrhage")
         assert names.count("haemorrhage") <= 8
         truth += [name == "haemorrhage" for name in names]
-        values += [measure_blood(image) for image in phantom.volume]
+        values += [measure_blood(phantom.volume[t]) for t in phantom.slice_labels]
     assert roc_auc_score(truth, values) > 0.9
 
 
