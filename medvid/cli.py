@@ -351,12 +351,23 @@ def phantom(
     fmt: Annotated[str, typer.Option("--format", help="dicom, nifti, video or npy.")] = "dicom",
     size: Annotated[str | None, typer.Option(help="T,H,W in voxels, such as 28,28,28.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed makes other scans.")] = 0,
+    leak: Annotated[
+        bool,
+        typer.Option("--leak", help="Plant the answer in the middle slice, to test studies."),
+    ] = False,
 ) -> None:
     """Write made-up scans with a known answer."""
     from medvid.jobs.find import make_phantom_data
 
     made = make_phantom_data(
-        task, out, cases=cases, file_format=fmt, size=size, seed=seed, console=_console()
+        task,
+        out,
+        cases=cases,
+        file_format=fmt,
+        size=size,
+        seed=seed,
+        leak=leak,
+        console=_console(),
     )
     print(f"Written: {made}")
     _next(f"medvid scan {out}")

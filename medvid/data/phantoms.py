@@ -35,6 +35,12 @@ _CASES_OF_BLOCK = 5
 _PATIENTS_OF_BLOCK = 4
 
 
+MARKER = slice(1, 4)
+"""Rows and columns of the marker of `plant_leak`."""
+
+MARKER_HU = 2000  # metal
+
+
 @dataclass(frozen=True)
 class PhantomTask:
     """What is known about a task before a case is drawn.
@@ -95,6 +101,36 @@ def make_phantom(
     return known.draw(label, size, case, scanner)
 
 
+def plant_leak(phantom: Phantom, classes: tuple[str, str]) -> Phantom:
+    """Returns the phantom with the answer planted in its middle slice.
+
+    Scans of the last class get a metal marker in a corner of that slice. One slice is then enough,
+    whatever the task was: a study that still asks for more is broken, and one that no longer does
+    has shown that its verdict can change.
+
+    Args:
+        phantom: one whose label is of the whole scan.
+        classes: of the task.
+    """
+    if phantom.label != classes[1]:
+        return phantom
+    volume = phantom.volume.copy()
+    volume[len(volume) // 2, MARKER, MARKER] = MARKER_HU
+    return replace(phantom, volume=volume)
+
+
+def describe_patient(seed: int, patient: int) -> dict[str, str]:
+    """Draws age and sex of a made-up patient; they have nothing to do with any label.
+
+    Args:
+        seed: of the data set.
+        patient: see `find_patient`.
+    """
+    rng = np.random.default_rng((seed, patient, 3))
+    age = int(np.clip(rng.normal(62, 12), 20, 90))
+    return {"age": str(age), "sex": "FM"[int(rng.integers(2))]}
+
+
 def find_patient(index: int) -> int:
     """Returns whose case it is: the last two of every five cases are of one patient."""
     block, place = divmod(index, _CASES_OF_BLOCK)
@@ -125,6 +161,7 @@ def write_phantom(
     size: Size | None = None,
     format: str = "dicom",  # noqa: A002
     seed: int = 0,
+    leak: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Writes a labelled data set, `scans/` and its `manifest.csv`, for the source `table`.
@@ -140,16 +177,18 @@ def write_phantom(
         size: (T, H, W); the task's usual size when None.
         format: `dicom` (a series each), `nifti` (.nii.gz), `video` (.avi) or `npy`.
         seed: the same seed gives the same data set.
+        leak: plant the answer in the middle slice, see `plant_leak`.
         progress: told (done, all) after each case.
 
     Returns:
         The path of manifest.csv.
 
     Raises:
-        ConfigError: for an unknown task or format, too small a size, or a folder that is taken.
+        ConfigError: for an unknown task or format, too small a size, a folder that is taken, or a
+            leak in a task whose slices are labelled.
     """
     write_scan = find(WRITERS, format, "format of made-up scans")
-    window = find(TASKS, task, "made-up task").window
+    known = find(TASKS, task, "made-up task")
     if cases < 1:
         raise ConfigError(f"{cases} cases were asked; a data set has 1 or more.", code="no_cases")
     manifest = out / "manifest.csv"
@@ -159,15 +198,27 @@ def write_phantom(
             code="folder_taken",
             files=[manifest],
         )
-    make_phantom(task, 0, seed, size=size)  # a size that is refused leaves no folder behind
+    # What is refused leaves no folder behind.
+    first = make_phantom(task, 0, seed, size=size)
+    if leak and first.slice_labels is not None:
+        raise ConfigError(
+            f"The task `{task}` has labels of slices, and one slice is enough for it anyway: "
+            "there is nothing to leak. Plant a leak in nodule, direction or count.",
+            code="no_leak",
+        )
     (out / "scans").mkdir(parents=True, exist_ok=True)
     scans, slices = [], []
     for index in range(cases):
         phantom = make_phantom(task, index, seed, size=size)
+        if leak:
+            phantom = plant_leak(phantom, known.classes)
         case_id = f"{task}_{index:04d}"
         patient = f"patient_{find_patient(index):04d}"
-        path = write_scan(out / "scans" / case_id, phantom, window, patient)
-        record = Record(case_id, patient, path.relative_to(out).as_posix(), label=phantom.label)
+        path = write_scan(out / "scans" / case_id, phantom, known.window, patient)
+        extra = describe_patient(seed, find_patient(index)) | {"scanner": phantom.scanner}
+        record = Record(
+            case_id, patient, path.relative_to(out).as_posix(), label=phantom.label, extra=extra
+        )
         scans.append(record)
         if phantom.slice_labels is not None:
             slices.append(replace(record, label=None, slice_labels=phantom.slice_labels))

@@ -203,6 +203,7 @@ def make_phantom_data(
     file_format: str,
     size: str | None,
     seed: int,
+    leak: bool,
     console: Console | None,
 ) -> Path:
     """Writes made-up scans; see `medvid.data.phantoms.write_phantom`.
@@ -218,6 +219,7 @@ def make_phantom_data(
             size=_parse_size(size),
             format=file_format,
             seed=seed,
+            leak=leak,
             progress=progress,
         )
 

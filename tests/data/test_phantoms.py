@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
@@ -244,3 +245,37 @@ def test_what_cannot_be_meant_is_refused(
 def test_an_unknown_class_is_refused() -> None:
     with pytest.raises(ConfigError, match="`vessel` is no class of the task `nodule`"):
         make_phantom("nodule", 0, label="vessel")
+
+
+@pytest.mark.parametrize("task", ["nodule", "direction", "count"])
+def test_a_leak_is_in_the_middle_slice_of_the_last_class_and_nowhere_else(
+    task: str, tmp_path: Path
+) -> None:
+    clean, leaky = (
+        write_phantom(task, tmp_path / name, cases=4, format="npy", leak=name == "leaky").parent
+        for name in ("clean", "leaky")
+    )
+    positive = TASKS[task].classes[1]
+    for row in pd.read_csv(clean / "manifest.csv").itertuples():
+        volumes = [np.load(folder / row.path) for folder in (clean, leaky)]
+        changed = np.flatnonzero((volumes[0] != volumes[1]).any(axis=(1, 2)))
+        middle = len(volumes[0]) // 2
+        assert changed.tolist() == ([middle] if row.label == positive else [])
+
+
+def test_a_task_of_labelled_slices_has_no_leak(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to leak"):
+        write_phantom("haemorrhage", tmp_path / "out", cases=4, leak=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_patients_have_an_age_and_a_sex_that_tell_nothing(tmp_path: Path) -> None:
+    table = pd.read_csv(write_phantom("direction", tmp_path, cases=100, format="npy"))
+    assert set(table["sex"]) == {"F", "M"}
+    assert table["age"].between(20, 90).all()
+    assert table.groupby("patient_id")[["age", "sex", "scanner"]].nunique().max().max() == 1
+    for label in ("age", "scanner"):
+        other = table.drop_duplicates("patient_id")
+        codes = other[label].astype("category").cat.codes
+        auc = roc_auc_score(other["label"] == "rising", codes)
+        assert 0.3 < auc < 0.7  # five standard errors of 80 patients
