@@ -256,11 +256,12 @@ def test_a_leak_is_in_the_middle_slice_of_the_last_class_and_nowhere_else(
         for name in ("clean", "leaky")
     )
     positive = TASKS[task].classes[1]
-    for row in pd.read_csv(clean / "manifest.csv").itertuples():
-        volumes = [np.load(folder / row.path) for folder in (clean, leaky)]
+    table = pd.read_csv(clean / "manifest.csv", dtype=str)
+    for path, label in zip(table["path"], table["label"], strict=True):
+        volumes = [np.load(folder / path) for folder in (clean, leaky)]
         changed = np.flatnonzero((volumes[0] != volumes[1]).any(axis=(1, 2)))
         middle = len(volumes[0]) // 2
-        assert changed.tolist() == ([middle] if row.label == positive else [])
+        assert changed.tolist() == ([middle] if label == positive else [])
 
 
 def test_a_task_of_labelled_slices_has_no_leak(tmp_path: Path) -> None:
