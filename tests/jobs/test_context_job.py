@@ -19,6 +19,7 @@ from medvid.jobs.context import plan_context, study_context
 
 # conftest.py is found by pytest, not by name.
 Cli = Any
+DaskCluster = Any
 
 TINY = [
     "data.splits={folds: 2, validation: 0}",
@@ -176,3 +177,27 @@ def test_a_study_killed_three_times_ends_with_the_same_files(project: Path) -> N
     assert ours == theirs
     for path in sorted(whole.glob("predictions/*.csv")):
         assert path.read_bytes() == (broken / "predictions" / path.name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_study_on_a_cluster_that_loses_a_worker_has_the_same_numbers(
+    project: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(medvid.__file__).parents[1]))
+    cluster: DaskCluster = request.getfixturevalue("dask_cluster")
+    whole = run_tiny(project)
+    words = ["tiny.yaml", *TINY, "--runs", "spread", "--cluster", cluster.address]
+    process = subprocess.Popen([sys.executable, "-m", "medvid", "context", *words], cwd=project)
+    deadline = time.monotonic() + 120
+    while len(list(project.glob("spread/*/cells/*/*/cell.json"))) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    cluster.workers[0].kill()
+    assert process.wait(120) == 0
+    spread = next(project.glob("spread/*/result.json")).parent
+    ours, theirs = read_result(spread), read_result(whole)
+    del ours["registered"], theirs["registered"]
+    assert ours == theirs
+    for path in sorted(whole.glob("predictions/*.csv")):
+        assert path.read_bytes() == (spread / "predictions" / path.name).read_bytes()
