@@ -3,17 +3,20 @@
 Run: python benchmarks/bench_scan.py
 
 100,000 made-up CT slices in 500 series of 200, a few kB each, so that the headers and not the
-pixels fill the disk. They lie in the page cache for both: what is measured is the parsing. pydicom
-takes every fiftieth file, which is enough for a rate; medvid takes all, sorts them into series and
-says of each whether it can be used. Both run in turns.
+pixels fill the disk. They lie in the page cache for both: what is measured is the parsing. Both
+take all files, in turns; medvid also sorts them into series and says of each whether it can be
+used. Beside files a second stands the processors' own time, which other work on the machine changes
+least.
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +31,6 @@ SERIES = 500
 SLICES = 200
 SIDE = 16
 """Pixels; a file is then 1.4 kB, most of it header."""
-
-EVERY = 50
-"""pydicom reads every so-many-th file."""
 
 ROUNDS = 3
 MEGABYTE = 1e6
@@ -66,25 +66,48 @@ def add_ballast(folder: Path) -> None:
         dataset.save_as(file)
 
 
-def time_pydicom(files: list[Path]) -> float:
-    """Returns files a second."""
-    start = time.perf_counter()
+@dataclass
+class Measured:
+    """What a reader took in every round.
+
+    Args:
+        rates: files a second.
+        cpu: milliseconds of all its processes a file.
+        grown: bytes by which resident memory of all its processes grew.
+    """
+
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    grown: list[float] = field(default_factory=list)
+
+    def add(self, run: Callable[[], None], files: int) -> None:
+        """Measures a round."""
+        memory = watch_memory()
+        before = next(memory)
+        cpu, start = _sum_cpu(), time.perf_counter()
+        run()
+        self.rates.append(files / (time.perf_counter() - start))
+        self.cpu.append((_sum_cpu() - cpu) / files * 1000)
+        self.grown.append(next(memory) - before)
+
+
+def _sum_cpu() -> float:
+    """Returns seconds of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def read_by_pydicom(files: list[Path]) -> None:
+    """Reads the headers, and keeps none of them."""
     for file in files:
         pydicom.dcmread(file, stop_before_pixels=True)
-    return len(files) / (time.perf_counter() - start)
 
 
-def time_medvid(root: Path, files: int, workers: int) -> tuple[float, float]:
-    """Returns files a second, and by how many bytes memory of all processes grew."""
-    memory = watch_memory()
-    before = next(memory)
-    start = time.perf_counter()
+def scan(root: Path, files: int, workers: int) -> None:
+    """Scans, and looks whether everything was found."""
     rows = scan_tree(root, workers=workers)
-    seconds = time.perf_counter() - start
-    peak = next(memory)
     assert {row.verdict for row in rows} == {"ok"}
     assert len(rows) == files // SLICES
-    return files / seconds, peak - before
 
 
 def watch_memory() -> Iterator[float]:
@@ -124,40 +147,38 @@ def main() -> None:
         root = Path(name)
         write_archive(root, series)
         files = sorted(root.rglob("*.dcm"))
-        some = files[::EVERY]
         for file in files:
             file.read_bytes()
-        rates: dict[str, list[float]] = {"pydicom": [], "one": [], "two": []}
-        grown: dict[str, float] = {}
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+        readers: dict[str, Callable[[], None]] = {
+            "pydicom.dcmread(stop_before_pixels=True), one process": lambda: read_by_pydicom(files),
+            "medvid scan, one process": lambda: scan(root, len(files), 1),
+            "medvid scan, two processes": lambda: scan(root, len(files), 2),
+        }
+        measured = {name: Measured() for name in readers}
         for _ in range(ROUNDS):
-            rates["pydicom"].append(time_pydicom(some))
-            for key, workers in (("one", 1), ("two", 2)):
-                rate, bytes_more = time_medvid(root, len(files), workers)
-                rates[key].append(rate)
-                grown[key] = max(grown.get(key, 0.0), bytes_more)
-    base = statistics.median(rates["pydicom"])
-    names = {
-        "pydicom": "pydicom.dcmread(stop_before_pixels=True), one process",
-        "one": "medvid scan, one process",
-        "two": "medvid scan, two processes",
-    }
+            for name, run in readers.items():
+                measured[name].add(run, len(files))
+    base = statistics.median(next(iter(measured.values())).rates)
     rows = [
         [
-            names[key],
-            f"{statistics.median(found):,.0f}",
-            f"{statistics.median(found) / base:.2f}",
-            f"{grown[key] / MEGABYTE:.0f}" if key in grown else "",
+            name,
+            f"{statistics.median(found.rates):,.0f}",
+            f"{statistics.median(found.rates) / base:.2f}",
+            f"{statistics.median(found.cpu):.2f}",
+            f"{max(found.grown) / MEGABYTE:.0f}",
         ]
-        for key, found in rates.items()
+        for name, found in measured.items()
     ]
     write_section(
         "Scan of an archive",
-        ["reader", "files/s", "against pydicom", "memory grew by, MB"],
+        ["reader", "files/s", "against pydicom", "processor, ms a file", "memory grew by, MB"],
         rows,
         "python benchmarks/bench_scan.py",
         f"{len(files):,} DICOM files in {series} series, headers in the page cache; medians of "
         f"{ROUNDS} rounds in turns. medvid also sorts them into series and judges each. Memory: "
-        "resident bytes of all processes at their highest, less those before.",
+        "resident bytes of all processes at their highest, less those before. Other work on the "
+        f"machine: a load of {load:.1f} before the first round.",
     )
 
 
