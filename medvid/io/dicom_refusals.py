@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.pixels.decoders.base import get_decoder
 
 from medvid.io.dicom_elements import NO_PIXELS, UNCOMPRESSED
-from medvid.io.dicom_slice import SliceHeader
+from medvid.io.dicom_slice import SECONDARY_CAPTURE, SliceHeader
 from medvid.io.dicom_tables import BROKEN
 from medvid.io.wording import count
 
@@ -23,8 +23,6 @@ OTHER_OBJECTS: Mapping[str, tuple[str, str]] = {
     "1.2.840.10008.1.3.10": ("directory", "a DICOMDIR"),
 }
 """Beginnings of SOP class UIDs of what holds no acquired slices."""
-
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 FOREIGN = frozenset(
     {
@@ -95,10 +93,13 @@ def refuse_image(header: SliceHeader) -> tuple[str, str] | None:
         return "localizer", "is a localizer (scout): a planning image, not a slice."
     if any("MOSAIC" in word.upper() for word in header.image_type):
         return "mosaic", "is a mosaic of several slices in one image. Convert it with dcm2niix."
-    return _refuse_place(header) or _refuse_pixels(header)
+    if any("SCREEN SAVE" in word.upper() for word in header.image_type):
+        return "secondary_capture", "is a secondary capture (a saved screen), not a slice."
+    return refuse_place(header) or _refuse_pixels(header)
 
 
-def _refuse_place(header: SliceHeader) -> tuple[str, str] | None:
+def refuse_place(header: SliceHeader) -> tuple[str, str] | None:
+    """Returns reason code and sentence for an image whose place in the patient is unknown."""
     absent = [
         name
         for name, value in (

@@ -20,7 +20,7 @@ from medvid.io.dicom_regularity import (
     require_straight,
     usual_step,
 )
-from medvid.io.dicom_slice import SliceHeader
+from medvid.io.dicom_slice import SECONDARY_CAPTURE, SliceHeader
 from medvid.io.wording import agree, count
 
 SMALLEST_SERIES = 2
@@ -139,8 +139,7 @@ def build_series(images: Sequence[SliceHeader], *, on_gap: OnGap = "refuse") -> 
     require_straight(slices, along)
     if any(image.lenient for image in slices):
         notes.append("Numbers longer than 16 characters or with a decimal comma were read.")
-    if any(image.burned_in for image in slices):
-        notes.append("Burned-in annotation: the header says that text is part of the pixels.")
+    notes += describe_writing(slices)
     if uneven is None:
         return Series(tuple(slices), tuple(notes))
     if on_gap == "keep":
@@ -152,6 +151,18 @@ def build_series(images: Sequence[SliceHeader], *, on_gap: OnGap = "refuse") -> 
         return Series(tuple(slices), tuple(notes))
     notes.append(_describe_filling(slices, along, uneven))
     return Series(tuple(slices), tuple(notes), filled=True)
+
+
+def describe_writing(images: Sequence[SliceHeader]) -> list[str]:
+    """Returns a sentence for each way in which headers admit that pixels may hold writing."""
+    notes = []
+    if any(image.burned_in for image in images):
+        notes.append("Burned-in annotation: the header says that text is part of the pixels.")
+    if any(image.sop_class.startswith(SECONDARY_CAPTURE) for image in images):
+        notes.append(
+            "Secondary capture: a program made the pixels, not a scanner; text may be part of them."
+        )
+    return notes
 
 
 def lay_grid(along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

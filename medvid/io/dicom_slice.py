@@ -44,6 +44,9 @@ ENHANCED = frozenset(
 """SOP classes of enhanced and legacy-converted CT, MR and PET, of 3D X-ray and of tomosynthesis:
 what places a frame lies in functional groups."""
 
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+"""Beginning of the SOP classes of screenshots, scanned paper and what programs made."""
+
 Table = tuple[int, tuple[int, ...]]
 """A modality lookup table: the stored value of its first entry, and what it maps to."""
 

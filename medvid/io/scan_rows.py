@@ -15,11 +15,12 @@ import numpy as np
 from medvid.contract import DataError, MedvidError, Stack
 from medvid.io.dicom_groups import locate, part_by_series, sort_series
 from medvid.io.dicom_regularity import head, name_images
-from medvid.io.dicom_series import Fix, Refusal, Series
+from medvid.io.dicom_series import Fix, Refusal, Series, describe_writing
 from medvid.io.dicom_slice import SliceHeader, list_paths
 from medvid.io.dicom_stack import stack_from_series
 from medvid.io.geometry import nearest_plane
 from medvid.io.open import open_stack
+from medvid.io.scan_extent import measure_images
 from medvid.io.wording import agree, count
 
 Verdict = Literal["ok", "fixable", "refused", "ignored"]
@@ -38,9 +39,9 @@ class ScanRow:
         frames: T; of a refused series the number of images, else 0 when refused.
         height: H.
         width: W.
-        spacing_t: mm or seconds.
+        spacing_t: mm or seconds; the commonest step where slices are uneven.
         spacing_h: mm.
-        spacing_w: mm.
+        spacing_w: mm. All three are 0 where they are unknown.
         extent_mm: from the first to the last slice, with the step that both reach beyond their
             centres; 0 for videos.
         plane: of the slices; "" where there is no patient.
@@ -163,13 +164,19 @@ def _start_row(images: Sequence[SliceHeader], token: str = "") -> ScanRow:
 def _describe_found(found: Series | Refusal, pixels: bool) -> ScanRow:
     row = replace(_start_row(found.images, found.token), path=str(found.place))
     if isinstance(found, Refusal):
+        extent = measure_images(found.images)
         return replace(
             row,
             frames=len(found.images),
+            spacing_t=extent.step,
+            spacing_h=extent.height,
+            spacing_w=extent.width,
+            extent_mm=extent.along,
+            plane=extent.plane,
             verdict="fixable" if found.fix else "refused",
             fix=write_fix(found.fix),
             code=found.code,
-            reason=found.reason,
+            reason=" ".join([found.reason, *describe_writing(found.images)]),
             files=tuple(file.name for file in found.files),
         )
     try:

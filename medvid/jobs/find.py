@@ -15,6 +15,7 @@ from medvid.contract import ConfigError, DataError
 from medvid.data.manifest import change_paths, write_csv, write_manifest
 from medvid.data.phantoms import write_phantom
 from medvid.io.scan import ScanRow, scan_tree
+from medvid.io.wording import agree
 from medvid.jobs.messages import show_progress
 from medvid.sources import load_adapter
 
@@ -116,7 +117,13 @@ def write_scan(path: Path, rows: Sequence[ScanRow]) -> list[str]:
     if others:
         refused = [{name: _cell(value) for name, value in asdict(row).items()} for row in others]
         write_csv(beside, ["path", "series", *columns], refused)
-        told.append(f"{len(others)} entries cannot be used as they are and were left out: {beside}")
+        left = sum(row.verdict != "ignored" for row in others)
+        them = agree(
+            left,
+            "entry cannot be used as it is and was left out",
+            "entries cannot be used as they are and were left out",
+        )
+        told.append(f"{left} {them}: {beside}" if left else f"What is no scan: {beside}")
         fixable = sum(row.verdict == "fixable" for row in others)
         if fixable:
             told.append(

@@ -88,7 +88,7 @@ def test_a_scans_manifest_holds_only_what_can_be_used(project: Path, run_cli: Cl
     assert len(pd.read_csv("found.csv")) == 24
     refused = pd.read_csv("found_refused.csv")
     assert sorted(refused["verdict"]) == ["ignored", "refused"]
-    assert "2 entries cannot be used as they are and were left out: found_refused.csv" in answer.out
+    assert "1 entry cannot be used as it is and was left out: found_refused.csv" in answer.out
 
 
 def test_no_list_of_refused_scans_where_none_is(tmp_path: Path) -> None:
