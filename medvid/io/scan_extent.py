@@ -39,13 +39,18 @@ class Extent:
 def measure_images(images: Sequence[SliceHeader]) -> Extent:
     """Measures images of one direction; those that do not say where they lie are passed over."""
     placed = [image for image in images if refuse_place(image) is None]
-    if not placed or np.ptp([one.orientation for one in placed], axis=0).max() > SAME_DIRECTION:
+    if not placed or _spread([image.orientation for image in placed]) > SAME_DIRECTION:
         return Extent()
     plane = nearest_plane(normal_of(placed[0]))
     height, width = 0.0, 0.0
-    if np.ptp([one.pixel_spacing for one in placed], axis=0).max() <= SAME_SPACING:
+    if _spread([image.pixel_spacing for image in placed]) <= SAME_SPACING:
         height, width = placed[0].pixel_spacing or (0.0, 0.0)
     _, along = order_slices([place[0] for place in list_places(placed)])
     step = usual_step(along) if len(along) > 1 else 0.0
     extent = along[-1] - along[0] + step
     return Extent(plane, *(round(float(one), 6) for one in (step, height, width, extent)))
+
+
+def _spread(numbers: Sequence[tuple[float, ...] | None]) -> float:
+    """Returns the largest difference of any number between images."""
+    return float(np.ptp(np.array(numbers, dtype=np.float64), axis=0).max())
