@@ -123,6 +123,19 @@ def logit_interval(spread: Spread, level: float) -> tuple[float, float]:
     return 1 / (1 + math.exp(-low)), 1 / (1 + math.exp(-high))
 
 
+def log_interval(spread: Spread, level: float) -> tuple[float, float]:
+    """Returns limits of a loss above 0, symmetric on the scale of its logarithm.
+
+    When one of three seeds did not learn, limits around the mean loss would reach below 0, where no
+    loss is.
+    """
+    if not spread.value > 0 or math.isnan(spread.error):
+        return math.nan, math.nan
+    reach = stdtrit(spread.freedom, (1 + level) / 2) * spread.error / spread.value
+    factor = math.exp(min(reach, MOST_ODDS))
+    return spread.value / factor, spread.value * factor
+
+
 def spread_mean(parts: Sequence[Part]) -> Spread:
     """Returns the sum of the parts' means over seeds, with its distribution.
 

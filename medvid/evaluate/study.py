@@ -23,7 +23,7 @@ from medvid.evaluate.folds import list_fold_aucs
 from medvid.evaluate.holm import adjust_holm
 from medvid.evaluate.intervals import EQUAL, EXACT, exact_interval
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
-from medvid.evaluate.spread import Spread, logit_interval, spread_mean
+from medvid.evaluate.spread import Spread, log_interval, logit_interval, spread_mean
 from medvid.evaluate.summary import plain
 from medvid.evaluate.terms import count_cases, count_trials, list_terms
 from medvid.evaluate.verdict import LOWER_IS_BETTER, decide
@@ -172,7 +172,7 @@ def _describe_arm(study: Study, arm: Arm, level: float) -> dict[str, Any]:
 
 
 def _describe_metric(name: str, spread: Spread, method: str, level: float) -> dict[str, Any]:
-    low, high = logit_interval(spread, level) if name == "auc" else spread.interval(level)
+    low, high = (logit_interval if name == "auc" else log_interval)(spread, level)
     entry = {"value": plain(spread.value), "low": plain(low), "high": plain(high), "method": method}
     if math.isnan(spread.value):
         return entry | {"reason": "undefined: a class is absent"}

@@ -59,6 +59,15 @@ def test_an_arm_is_the_mean_of_its_seeds() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_a_seed_that_did_not_learn_leaves_limits_where_a_loss_can_be() -> None:
+    learnt = make_arm(12.0, seeds=3)
+    failed = learnt["seed"] == 1
+    learnt.loc[failed, ["prob_vessel", "prob_nodule"]] = [0.1, 0.9]
+    found = evaluate_arms({"w5": learnt}, resamples=DRAWS)["w5"]["metrics"]
+    for name in ("log_loss", "brier"):
+        assert 0 < found[name]["low"] < found[name]["value"] < found[name]["high"]
+
+
 def test_several_classes_and_several_findings_are_measured_as_in_a_run() -> None:
     rng = np.random.default_rng(0)
     base = make_arm(1.0)[["case_id", "patient_id", "fold", "seed"]]
