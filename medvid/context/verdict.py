@@ -85,32 +85,46 @@ def judge_arms(
             ],
         },
         "comparisons": compared,
-        "control_verdicts": judge_controls(measured, compared, names["control"]),
+        "control_verdicts": judge_controls(
+            measured, compared, names["control"], judge_repeat(tables, curve[0], settings)
+        ),
         "learning_note": note_learning(measured, arms, curve[-1]),
         "subgroups": _list_subgroups(tables, curve, context["subgroups"], extra, settings),
         "flipped": list_flipped(tables[curve[0]], tables[curve[-1]], evaluate["positive"]),
     }
 
 
+def judge_repeat(
+    tables: Mapping[str, pd.DataFrame], narrowest: str, settings: Mapping[str, Any]
+) -> bool | None:
+    """Says whether copies of the target are no better than the narrowest window; None without."""
+    if "repeat" not in tables:
+        return None
+    (row,) = compare_arms(tables, [("repeat", narrowest)], margin=0.0, **settings)
+    return bool(row["verdict"] != "helps")
+
+
 def judge_controls(
     measured: Mapping[str, Mapping[str, Any]],
     compared: Sequence[Mapping[str, Any]],
     controls: Sequence[str],
+    repeat_met: bool | None,
 ) -> list[dict[str, Any]]:
     """Says of every control what it shows, and whether it is what it must be.
 
     `permuted_labels` must be at chance in every study; if it is not, something beside the labels
-    tells the classes apart across the split. The other controls answer questions of their own.
+    tells the classes apart across the split. Copies of the target tell no more than the narrowest
+    window. The other controls answer questions of their own.
     """
     rows = {row["a"]: row for row in compared if row["family"] == "controls"}
     said = []
     for name in controls:
         auc = measured[name]["metrics"]["auc"]
-        met = None
+        met = repeat_met if name == "repeat" else None
         if name == "permuted_labels" and auc["low"] is not None:
             met = auc["low"] <= CHANCE <= auc["high"]
         sentence = rows[name]["sentence"]
-        if met is not None:
+        if name == "permuted_labels" and met is not None:
             held = "holds" if met else "does not hold"
             sentence = (
                 f"Trained on dealt labels the AUC is {auc['value']:.3f} ({auc['low']:.3f} to "

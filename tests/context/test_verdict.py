@@ -1,0 +1,45 @@
+"""What controls must show, and that a study notices when they do not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medvid.context.verdict import judge_controls, judge_repeat
+
+SETTINGS = {"positive": None, "resamples": 200, "level": 0.95}
+
+
+def make_table(strength: float, *, arm: int) -> pd.DataFrame:
+    rng = np.random.default_rng(arm)
+    tables = []
+    for seed in range(2):
+        truth = np.arange(60) % 2
+        p = 1 / (1 + np.exp(-strength * (truth - 0.5) - rng.normal(size=60)))
+        names = {
+            "case_id": [f"c{i}" for i in range(60)],
+            "patient_id": [f"p{i}" for i in range(60)],
+        }
+        labels = np.where(truth, "nodule", "vessel")
+        own = {"fold": 0, "seed": seed, "label": labels, "prob_vessel": 1 - p, "prob_nodule": p}
+        tables.append(pd.DataFrame({**names, **own}))
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.mark.parametrize(("strength", "met"), [(0.0, True), (5.0, False)])
+def test_copies_of_the_target_may_not_beat_the_narrowest_window(strength: float, met: bool) -> None:
+    tables = {"w1": make_table(0.0, arm=1), "repeat": make_table(strength, arm=2)}
+    assert judge_repeat(tables, "w1", SETTINGS) is met
+
+
+def test_without_copies_nothing_is_said_of_them() -> None:
+    assert judge_repeat({"w1": make_table(0.0, arm=1)}, "w1", SETTINGS) is None
+
+
+def test_an_answer_that_dealt_labels_give_is_not_as_expected() -> None:
+    auc = {"value": 0.71, "low": 0.62, "high": 0.79}
+    compared = [{"family": "controls", "a": "permuted_labels", "sentence": ""}]
+    (row,) = judge_controls(
+        {"permuted_labels": {"metrics": {"auc": auc}}}, compared, ["permuted_labels"], None
+    )
+    assert row["met"] is False
+    assert "find it first" in row["sentence"]
