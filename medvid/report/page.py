@@ -46,8 +46,8 @@ MACROS = """
 </nav>{% endmacro %}
 
 {% macro verdict(met) %}{% if met is none %}
-{% elif met %}<span class="good">&#10003; as expected</span>
-{% else %}<span class="bad">&#10007; not as expected</span>{% endif %}{% endmacro %}
+{% elif met %}<span class="good">&#10003; as expected</span><br>
+{% else %}<span class="bad">&#10007; not as expected</span><br>{% endif %}{% endmacro %}
 
 {% macro mistakes(rows, positive) %}<div class="wide"><table>
 <caption>The cases that were wrong with most confidence, to be looked at.</caption>

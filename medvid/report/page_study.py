@@ -42,7 +42,7 @@ is adjusted by Holm within each family.</caption>
 {% for row in controls %}<tr><th>{{ row.title }}</th><td>{{ row.says }}</td>
 <td class="number">{{ row.value }}</td><td class="number">{{ row.interval }}</td>
 <td>{{ row.expected }}</td><td>{{ show.verdict(row.met) }}
-{% if row.sentence %}<br><span class="quiet">{{ row.sentence }}</span>{% endif %}</td>
+{% if row.sentence %}<span class="quiet">{{ row.sentence }}</span>{% endif %}</td>
 </tr>{% endfor %}</tbody></table></div>{% endif %}
 
 <h2 id="stability">How firm the answer is</h2>
