@@ -7,13 +7,18 @@ import numpy as np
 import pandas as pd
 
 from medvid.context.arms import EXPECTED, Arm
-from medvid.evaluate import compare_arms, evaluate_arms, find_smallest_window, read_outcomes
+from medvid.evaluate import (
+    Chance,
+    compare_arms,
+    evaluate_arms,
+    find_smallest_window,
+    measure_chance,
+    read_outcomes,
+)
 from medvid.evaluate.measure import find_positive
 
 FLIPPED_SHOWN = 50
 """Cases whose answer the window changed most; a reader looks at some, not at all."""
-
-CHANCE = 0.5
 
 KINDS = ("window", "control", "network", "learning")
 
@@ -86,7 +91,10 @@ def judge_arms(
         },
         "comparisons": compared,
         "control_verdicts": judge_controls(
-            measured, compared, names["control"], judge_repeat(tables, curve[0], settings)
+            compared,
+            names["control"],
+            repeat_met=judge_repeat(tables, curve[0], settings),
+            chance=_measure_chance(tables, settings),
         ),
         "learning_note": note_learning(measured, arms, curve[-1]),
         "subgroups": _list_subgroups(tables, curve, context["subgroups"], extra, settings),
@@ -105,36 +113,55 @@ def judge_repeat(
 
 
 def judge_controls(
-    measured: Mapping[str, Mapping[str, Any]],
     compared: Sequence[Mapping[str, Any]],
     controls: Sequence[str],
+    *,
     repeat_met: bool | None,
+    chance: Chance | None,
 ) -> list[dict[str, Any]]:
     """Says of every control what it shows, and whether it is what it must be.
 
     `permuted_labels` must be at chance in every study; if it is not, something beside the labels
     tells the classes apart across the split. Copies of the target tell no more than the narrowest
     window. The other controls answer questions of their own.
+
+    Args:
+        compared: the comparisons of the study.
+        controls: names of arms.
+        repeat_met: of `judge_repeat`.
+        chance: of the trainings on dealt labels.
     """
     rows = {row["a"]: row for row in compared if row["family"] == "controls"}
     said = []
     for name in controls:
-        auc = measured[name]["metrics"]["auc"]
-        met = repeat_met if name == "repeat" else None
-        if name == "permuted_labels" and auc["low"] is not None:
-            met = auc["low"] <= CHANCE <= auc["high"]
-        sentence = rows[name]["sentence"]
-        if name == "permuted_labels" and met is not None:
-            held = "holds" if met else "does not hold"
-            sentence = (
-                f"Trained on dealt labels the AUC is {auc['value']:.3f} ({auc['low']:.3f} to "
-                f"{auc['high']:.3f}), which {held} 0.5."
-            )
-            if not met:
-                sentence += " Something tells the classes apart across the split: find it first."
+        met, sentence = None, rows[name]["sentence"]
+        if name == "repeat":
+            met = repeat_met
+        elif name == "permuted_labels" and chance is not None:
+            met, sentence = chance.holds, _describe_chance(chance)
         expected = EXPECTED.get(name, "")
         said.append({"arm": name, "expected": expected, "met": met, "sentence": sentence})
     return said
+
+
+def _measure_chance(
+    tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]
+) -> Chance | None:
+    if "permuted_labels" not in tables:
+        return None
+    own = {key: settings[key] for key in ("positive", "level")}
+    return measure_chance(tables["permuted_labels"], **own)
+
+
+def _describe_chance(chance: Chance) -> str:
+    held = "holds" if chance.holds else "does not hold"
+    sentence = (
+        f"{chance.trainings} trainings on dealt labels have a mean AUC of {chance.mean:.3f} "
+        f"({chance.low:.3f} to {chance.high:.3f}, t over the trainings), which {held} 0.5."
+    )
+    if not chance.holds:
+        sentence += " Something tells the classes apart across the split: find it first."
+    return sentence
 
 
 def note_learning(

@@ -1,5 +1,6 @@
 """From predictions to numbers with intervals: numpy, scikit-learn and pandas, and no torch."""
 
+from medvid.evaluate.chance import Chance, measure_chance
 from medvid.evaluate.compare import compare_predictions
 from medvid.evaluate.curves import RocBand, bin_reliability, roc_band
 from medvid.evaluate.operating_point import (
@@ -15,6 +16,7 @@ from medvid.evaluate.width import expected_width, plan_comparison
 from medvid.evaluate.window import find_smallest_window
 
 __all__ = [
+    "Chance",
     "Outcomes",
     "RocBand",
     "bin_reliability",
@@ -28,6 +30,7 @@ __all__ = [
     "explain_cross_fit",
     "explain_fallback",
     "find_smallest_window",
+    "measure_chance",
     "plan_comparison",
     "read_outcomes",
     "read_predictions",

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from medvid.context.verdict import judge_controls, judge_repeat
+from medvid.evaluate import Chance
 
 SETTINGS = {"positive": None, "resamples": 200, "level": 0.95}
 
@@ -36,10 +37,10 @@ def test_without_copies_nothing_is_said_of_them() -> None:
 
 
 def test_an_answer_that_dealt_labels_give_is_not_as_expected() -> None:
-    auc = {"value": 0.71, "low": 0.62, "high": 0.79}
     compared = [{"family": "controls", "a": "permuted_labels", "sentence": ""}]
     (row,) = judge_controls(
-        {"permuted_labels": {"metrics": {"auc": auc}}}, compared, ["permuted_labels"], None
+        compared, ["permuted_labels"], repeat_met=None, chance=Chance(0.71, 0.62, 0.79, 6)
     )
     assert row["met"] is False
+    assert "6 trainings" in row["sentence"]
     assert "find it first" in row["sentence"]
