@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
+import yaml
+from pydicom.uid import RLELossless
 
+import medvid.io.dicom_refusals as refusals
 from medvid.contract import Record
 from medvid.data.store import Store
 from medvid.io.write import write_dicom_series
@@ -63,6 +67,81 @@ def test_a_case_that_needs_an_option_is_quarantined_with_its_reason(
     # A broken image is left out as a broken case is, unless `on_bad_images` says otherwise.
     assert list(zip(refused["case_id"], refused["code"], strict=True)) == [("c0", "missing_slices")]
     assert "`on_gap: resample`" in refused["reason"][0]
+
+
+def tilt(folder: Path) -> None:
+    for file in folder.iterdir():
+        image = pydicom.dcmread(file)
+        angle = np.radians(20.0)
+        image.ImageOrientationPatient = [1, 0, 0, 0, float(np.cos(angle)), float(np.sin(angle))]
+        image.save_as(file)
+
+
+def add_second_series(folder: Path) -> None:
+    volume = np.zeros((3, 16, 16), np.int16)
+    spacing = (8.0, 1.0, 1.0)
+    write_dicom_series(folder / "thick", volume, spacing=spacing, series_uid="2.25.909")
+    for file in sorted((folder / "thick").iterdir()):
+        image = pydicom.dcmread(file)
+        image.PatientID = "SECRET3"
+        image.save_as(file)
+
+
+def test_every_option_of_reading_is_recorded_in_the_run(hospital: Path, run_cli: Cli) -> None:
+    tilt(hospital / "dicom/case 2")
+    add_second_series(hospital / "dicom/case 3")
+    answer = run_cli("train", "tiny.yaml", "train.epochs=1", "data.on_bad=quarantine")
+    assert answer.code == 0, answer.err
+    (left,) = (hospital / "runs").iterdir()
+    refused = pd.read_csv(left / "refused.csv").set_index("case_id")
+    assert refused["code"].to_dict() == {"c0": "missing_slices", "c3": "several_series"}
+    assert "`select`" in refused["reason"]["c3"]
+    given = {
+        "on_gap": "keep",
+        "on_bad_images": "quarantine",
+        "detilt": True,
+        "select": {"prefer": "most_slices", "plane": "axial"},
+        "size": [16, 16],
+    }
+    words = [f"data.{name}={json.dumps(value)}" for name, value in given.items()]
+    answer = run_cli("train", "tiny.yaml", "train.epochs=1", "name=options", *words)
+    assert answer.code == 0, answer.err
+    (run,) = (hospital / "runs").glob("options*")
+    recorded = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
+    assert {name: recorded[name] for name in given} == given
+    notes = pd.read_csv(run / "notes.csv").groupby("case_id")["note"].agg(" ".join)
+    for case, words_of_option in (
+        ("c0", "on_gap: keep"),
+        ("c1", "on_bad: quarantine"),
+        ("c2", "detilt: true"),
+        ("c3", "by `select`"),
+    ):
+        assert words_of_option in notes[case]
+    assert pd.read_csv(run / "refused.csv").empty
+
+
+def test_check_names_the_line_that_installs_a_missing_decoder(
+    hospital: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in (hospital / "dicom/case 5").iterdir():
+        image = pydicom.dcmread(file)
+        image.compress(RLELossless, generate_instance_uid=False)
+        image.save_as(file)
+
+    class Without:
+        is_available = False
+        UID = RLELossless
+
+    monkeypatch.setattr(refusals, "get_decoder", lambda _: Without())
+    refusals.refuse_syntax.cache_clear()
+    options = ["data.on_gap=resample", "data.on_bad_images=quarantine"]
+    answer = run_cli("check", "tiny.yaml", *options)
+    refusals.refuse_syntax.cache_clear()
+    assert answer.code == 3
+    said = " ".join(answer.err.split())
+    assert "case 5" in said
+    assert "is compressed (RLE Lossless), and its decoder is not installed" in said
+    assert 'pip install "medvid[codecs]"' in said
 
 
 def test_a_selection_that_cannot_be_meant_is_told_before_anything_is_read(
