@@ -68,6 +68,7 @@ model: {name: slicewise, width: 4, depths: [1]}
 train: {epochs: 1, select: last, optimizer: {name: adamw, lr: 1e-2}}
 evaluate: {resamples: 50}
 """
+STUDY = "context={windows: [1, 3], seeds: 2, positions: centre, controls: [repeat]}"
 
 
 def plant(folder: Path, case: int) -> None:
@@ -272,6 +273,11 @@ def test_no_output_of_a_whole_run_names_a_patient(run_cli: Cli, project: Path) -
     call("test", run_a, "--manifest", "labelled.csv")
     call("compare", run_a, run_b, "-o", "compared")
     call("predict", run_a, "../export/bad/cut", code=3)
+    call("report", run_a, "--gallery", "2")
+    call("context", "private.yaml", "name=study", STUDY, "--jobs", "1")
+    (study,) = (work / "runs").glob("study*")
+    assert (study / "report.html").exists()
+    assert list(study.rglob("predictions/*.csv"))
     assert "Traceback" not in said
     assert {path.name for path in run_a.iterdir()} >= {
         "manifest.csv",
