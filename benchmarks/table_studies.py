@@ -29,7 +29,7 @@ def publish(study: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / name
         shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cells", "cases"))
-        for own in ("command.txt", "study.yaml"):
+        for own in ("command.txt", "study.yaml", "refused.csv"):
             path = copy / own
             path.write_text(FOLDERS.sub("", path.read_text(encoding="utf-8")), encoding="utf-8")
         write_report(copy)
