@@ -94,7 +94,8 @@ class Record:
         case_id: unique; one scan, one video or one region of a scan.
         patient_id: what must never be on both sides of a split.
         path: a file or folder that `medvid.io.open_stack` reads; of several channels the first's.
-        series: which series of a DICOM folder, as the token that `medvid scan` prints.
+        series: which series of a DICOM folder, as the token that `medvid scan` prints; or which
+            row of an .npz, such as `train_images[12]`.
         channels: the parts of a case of several channels, in their order; () for a single scan.
         label: the label of the whole stack or of the region, None when unknown.
         slice_labels: frame index in canonical order -> label, for `slice` tasks.

@@ -37,7 +37,8 @@ def open_stack(
 
     Args:
         path: a folder of DICOM files or frames, a volume file, or a video.
-        series: the token of one series where a DICOM folder holds several.
+        series: the token of one series where a DICOM folder holds several; of an .npz the array
+            that is meant, or a row of it, such as `train_images[12]`.
         plane: which patient axis T is. `auto`: the slices of a DICOM series; the coarse axis of a
             volume file, and axial where none is.
         modality: what a volume file is (NIfTI does not tell); of several DICOM series only those
@@ -82,11 +83,12 @@ def open_stack(
         raise DataError(f"{path} is empty (0 bytes).", code="zero_bytes", files=[path])
     if path.name.upper() == DIRECTORY:
         return open_series(path.parent)
-    return _open_file(path, plane, modality, open_series)
+    return _open_file(path, series, plane, modality, open_series)
 
 
 def _open_file(
     path: Path,
+    series: str | None,
     plane: PlaneOrAuto,
     modality: str | None,
     open_series: Callable[[Path], Stack],
@@ -103,7 +105,7 @@ def _open_file(
     if name.endswith(ARRAYS):
         from medvid.io.arrays import open_array
 
-        return open_array(path, modality=modality)
+        return open_array(path, modality=modality, item=series)
     from medvid.io.dicom_headers import looks_like_dicom, read_header
     from medvid.io.video import is_video, open_video
 
