@@ -110,7 +110,7 @@ def manifest(
     from medvid.jobs.outputs import claim_file
 
     claim_file(out)
-    for line in make_manifest(source, root, out, options or []):
+    for line in make_manifest(source, root, out, options or [], console=_console()):
         print(line)
     _next(f"medvid check CONFIG data.manifest={out}")
 

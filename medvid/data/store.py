@@ -30,9 +30,10 @@ from medvid.contract import Channel, ConfigError, DataError, MedvidError, Record
 from medvid.data.channels import Reading, find_parts, join_parts, open_parts
 from medvid.data.resample import resample_stack
 from medvid.io import open_stack
+from medvid.io.series_list import ENDING, read_series_list
 from medvid.io.sidecars import is_sidecar, list_files
 
-OWN_FOLDERS = frozenset({"medvid_store", "runs"})
+OWN_FOLDERS = frozenset({"medvid_store", "medvid_series", "runs"})
 """Folders that medvid itself makes where it is called, perhaps beside the slices."""
 
 READER_VERSION = 4
@@ -314,7 +315,7 @@ def _files_of(path: Path) -> list[Path]:
     # .mhd and .nhdr are headers; the voxels lie beside under the same stem.
     if path.suffix.lower() in {".mhd", ".nhdr"}:
         return sorted(path.parent.glob(f"{path.stem}.*"))
-    return [path]
+    return [path, *read_series_list(path)] if path.suffix == ENDING else [path]
 
 
 def _join_storage(

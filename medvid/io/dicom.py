@@ -4,6 +4,7 @@ Whatever cannot be placed for certain is refused with a reason code and the file
 missing slices must never become a plausible volume.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from medvid.io.dicom_series import OnBad, OnGap, Refusal, Series
 from medvid.io.dicom_slice import Interner, SliceHeader, list_paths
 from medvid.io.dicom_stack import stack_from_series
 from medvid.io.geometry import PlaneOrAuto
+from medvid.io.series_list import ENDING, read_series_list
 from medvid.io.sidecars import is_sidecar, list_files
 from medvid.io.wording import agree, count
 
@@ -51,10 +53,11 @@ def open_dicom(
     detilt: bool = False,
     select: Mapping[str, Any] | None = None,
 ) -> Stack:
-    """Opens the series of a folder, subfolders included, or of a multi-frame file.
+    """Opens the series of a folder, subfolders included, of a list, or of a multi-frame file.
 
     Args:
-        path: a folder with the files of one series, or of several; or one file.
+        path: a folder with the files of one series, or of several; a list of files (.series); or
+            one file.
         series: the token of the wanted one, as `medvid scan` prints it.
         plane: `auto` makes the series' own slices the frames; another one cuts them across, and
             then every read decodes the whole series.
@@ -71,7 +74,7 @@ def open_dicom(
         GeometryError: when there are several series, or the slices are not one stack.
     """
     selection = None if select is None else read_selection(select)
-    files = [file for file in list_files(path) if not is_sidecar(file)] if path.is_dir() else [path]
+    files = _list_images(path)
     headers, errors = read_headers(files)
     if not headers:
         raise _nothing_readable(path, errors)
@@ -91,6 +94,12 @@ def open_dicom(
         chosen = replace(chosen, notes=(*chosen.notes, note))
     beside = [Path(error.files[0]) for error in errors]
     return stack_from_series(chosen, plane=plane, detilt=detilt, beside=beside)
+
+
+def _list_images(path: Path) -> list[Path]:
+    if path.is_dir():
+        return [file for file in list_files(path) if not is_sidecar(file)]
+    return read_series_list(path) if path.suffix == ENDING else [path]
 
 
 def _find_series(
@@ -205,7 +214,7 @@ def _choose(folder: Path, wanted: Sequence[Found], token: str | None) -> Series:
         ]
         left += [
             f"{count(len(one.images), 'image')} of the same series in "
-            f"{common_folder(one.images).relative_to(folder)} "
+            f"{_name_place(common_folder(one.images), folder)} "
             f"{agree(len(one.images), 'was', 'were')} left out."
             for one in copies
         ]
@@ -231,7 +240,7 @@ def _leave_copies(folder: Path, wanted: Sequence[Found]) -> list[Found]:
                 one for one in kept if one.token != token or common_folder(one.images) == folder
             ]
         elif len(places) > 1:
-            named = ", ".join(str(place.relative_to(folder)) for place in sorted(places))
+            named = ", ".join(_name_place(place, folder) for place in sorted(places))
             raise GeometryError(
                 f"{folder} holds series …{token} {len(places)} times, in {named}. Give one of "
                 "these folders.",
@@ -239,6 +248,11 @@ def _leave_copies(folder: Path, wanted: Sequence[Found]) -> list[Found]:
                 files=sorted(places),
             )
     return kept
+
+
+def _name_place(place: Path, folder: Path) -> str:
+    """Returns the name of a folder, seen from the one (or the list) that was given."""
+    return os.path.relpath(place, folder if folder.is_dir() else folder.parent)
 
 
 def _list(found: Sequence[Found]) -> str:

@@ -15,8 +15,8 @@ DIRECTORY = "DICOMDIR"
 """The table of contents of a CD; its folder is read, as what it lists may have been moved."""
 
 READABLE = (
-    "a folder of DICOM files, a NIfTI (.nii, .nii.gz), NRRD, MHA, MHD or NumPy file, a video, or a "
-    "folder of frames"
+    "a folder of DICOM files or a list of them (.series), a NIfTI (.nii, .nii.gz), NRRD, MHA, MHD "
+    "or NumPy file, a video, or a folder of frames"
 )
 
 
@@ -36,7 +36,8 @@ def open_stack(
     After this, nobody asks which of the two it was: slices and frames both lie along T.
 
     Args:
-        path: a folder of DICOM files or frames, a volume file, or a video.
+        path: a folder of DICOM files or frames, a list of the files of one series (.series), a
+            volume file, or a video.
         series: the token of one series where a DICOM folder holds several; of an .npz the array
             that is meant, or a row of it, such as `train_images[12]`.
         plane: which patient axis T is. `auto`: the slices of a DICOM series; the coarse axis of a
@@ -107,8 +108,11 @@ def _open_file(
 
         return open_array(path, modality=modality, item=series)
     from medvid.io.dicom_headers import looks_like_dicom, read_header
+    from medvid.io.series_list import ENDING
     from medvid.io.video import is_video, open_video
 
+    if name.endswith(ENDING):
+        return open_series(path)
     if is_video(path):
         return open_video(path)
     with path.open("rb") as file:

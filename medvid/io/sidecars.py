@@ -10,6 +10,7 @@ SIDECARS = frozenset(
         *("py", "ipynb", "sh", "bat", "js", "css", "xml", "html", "htm"),
         *("pdf", "doc", "docx", "xls", "xlsx", "bval", "bvec", "sha256", "md5", "lock"),
         *("ckpt", "pt", "zip", "db", "exe", "dll", "inf", "ico"),
+        "series",  # a list of the files of one, see `medvid.io.series_list`
     )
 )
 """Files that lie beside scans and are none, by their extension."""

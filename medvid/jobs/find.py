@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +163,22 @@ def _cell(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def make_manifest(source: str, root: Path, out: Path, options: Sequence[str]) -> list[str]:
+def make_manifest(
+    source: str,
+    root: Path,
+    out: Path,
+    options: Sequence[str],
+    *,
+    console: Console | None = None,
+) -> list[str]:
     """Writes the manifest of a known source.
+
+    Args:
+        source: its name.
+        root: where it lies.
+        out: the CSV to write.
+        options: of the source, as key=value.
+        console: where progress is shown, for sources that read many headers.
 
     Returns:
         What to tell: how many cases were found, and what the source lists but the disk lacks.
@@ -179,12 +194,17 @@ def make_manifest(source: str, root: Path, out: Path, options: Sequence[str]) ->
         if not equals:
             raise ConfigError(f"`{option}` is no option; write key=value, such as split=1.")
         given[key] = yaml.safe_load(value)
-    checked = validate_options(adapter.records, given, f"source `{source}`", ["root"])
-    records = [
-        # The manifest may lie elsewhere than the source, so it names files from the root of all.
-        change_paths(record, Path.resolve)
-        for record in adapter.records(root, **checked)
-    ]
+    filled = ["root", "progress"]
+    checked = validate_options(adapter.records, given, f"source `{source}`", filled)
+    with show_progress(console, "reading headers") as progress:
+        shown = (
+            {"progress": progress} if "progress" in signature(adapter.records).parameters else {}
+        )
+        records = [
+            # The manifest may lie elsewhere, so it names files from the root of all.
+            change_paths(record, Path.resolve)
+            for record in adapter.records(root, **checked, **shown)
+        ]
     write_manifest(out, records)
     told = [f"{len(records)} cases of {len({r.patient_id for r in records})} patients: {out}"]
     find_missing = getattr(adapter, "missing", None)

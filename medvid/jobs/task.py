@@ -342,7 +342,10 @@ def read_records(options: Mapping[str, Any]) -> tuple[tuple[Record, ...], tuple[
     root = Path(options["manifest"])
     extra = options["source_options"] or {}
     extra = validate_options(
-        adapter.records, extra, f"section `data.source_options` of {options['source']}", ["root"]
+        adapter.records,
+        extra,
+        f"section `data.source_options` of {options['source']}",
+        ["root", "progress"],
     )
     if options["on_bad"] == "quarantine" and "check_files" in signature(adapter.records).parameters:
         extra["check_files"] = False  # a missing file is then a case to leave out, not the end

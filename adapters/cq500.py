@@ -1,0 +1,423 @@
+"""CQ500: 491 head CTs, read by three radiologists for bleeding, fractures and mass effect.
+
+Where from: qure.ai's page of the data set, an archive a study (`CQ500-CT-0.zip` and so on) and
+`reads.csv`. Licence: CC BY-NC-SA 4.0. medvid downloads nothing.
+
+On disk: `reads.csv` right below the root, and each study's folder as its archive unpacks, there or
+up to two folders further down: `CQ500CT0 CQ500CT0/Unknown Study/CT Plain/CT000000.dcm`. Some may be
+absent; they are reported.
+
+A case is a study, of which one series is read. A study holds several: thin and thick slices, bone
+kernels, some with contrast medium, reformats and parts of a head. `series` says which is wanted:
+`thin` takes the thinnest slices (the default), `thick` the thickest, `most_slices` what its name
+says; of equal ones the one with most slices, then the first by name. Only axial series that can be
+read as a stack and cover a brain are considered; contrast and bone series only with `contrast=true`
+and `bone=true`, as told by the names of their folders. `names=*plain*` narrows the choice by name.
+A study without such a series stops, or is left out and reported with `on_bad=quarantine`.
+
+A finding is present when two of the three readers say so; a column `votes_<finding>` holds how many
+did. `findings` chooses which (by default bleeding and its five kinds). No table names the patients,
+and the study stands for its patient.
+
+Command: `medvid manifest cq500 ROOT -o manifest.csv`
+"""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn, TypeGuard
+
+import numpy as np
+from pydantic import Field
+
+from medvid.contract import Record, SourceError
+from medvid.io.dicom import read_headers
+from medvid.io.dicom_groups import Found, group_series
+from medvid.io.dicom_regularity import normal_of
+from medvid.io.dicom_select import describe_found
+from medvid.io.dicom_series import Series
+from medvid.io.geometry import nearest_plane
+from medvid.io.ordering import NaturalKey, natural_key
+from medvid.io.scan_pool import start_pool
+from medvid.io.sheet import Row, Sheet, read_sheet
+from medvid.io.sidecars import is_sidecar, list_files
+from medvid.io.write import derive_uid, write_dicom_series
+
+CLASSES = ("ich", "iph", "ivh", "sdh", "edh", "sah")
+
+Finding = Literal[
+    "ich",
+    "iph",
+    "ivh",
+    "sdh",
+    "edh",
+    "sah",
+    "bleed_left",
+    "bleed_right",
+    "chronic_bleed",
+    "fracture",
+    "calvarial_fracture",
+    "other_fracture",
+    "mass_effect",
+    "midline_shift",
+]
+Wanted = Literal["thin", "thick", "most_slices"]
+OnBad = Literal["stop", "quarantine"]
+Workers = Annotated[int, Field(gt=0)]
+
+COLUMNS: Mapping[str, str] = {
+    "ich": "ICH",
+    "iph": "IPH",
+    "ivh": "IVH",
+    "sdh": "SDH",
+    "edh": "EDH",
+    "sah": "SAH",
+    "bleed_left": "BleedLocation-Left",
+    "bleed_right": "BleedLocation-Right",
+    "chronic_bleed": "ChronicBleed",
+    "fracture": "Fracture",
+    "calvarial_fracture": "CalvarialFracture",
+    "other_fracture": "OtherFracture",
+    "mass_effect": "MassEffect",
+    "midline_shift": "MidlineShift",
+}
+"""Findings and the ends of their columns, which begin with the reader: `R1:ICH`."""
+
+READERS = ("R1", "R2", "R3")
+MAJORITY = 2
+"""Of three readers, as the authors took the truth (Chilamkurthy et al., Lancet 2018)."""
+
+LEAST_MM = 100.0
+"""Of a series' extent. A brain is 120 to 150 mm high, and what covers less is a part of a head."""
+
+PARALLEL_FROM = 20
+"""Fewer studies are read before other processes have started."""
+
+_PLAIN = re.compile(r"plain|pre[ -_]?contrast|non[ -_]?contrast|without", re.IGNORECASE)
+_CONTRAST = re.compile(r"contrast|cect|angio|\b(post|oral|iv|c|cta|\d*cc)\b", re.IGNORECASE)
+"""Names of series with contrast medium, such as `CT 4cc sec 150cc D3D on`. `CT C` counts as one:
+the export dropped what stood behind the C, a plus or a minus."""
+_BONE = re.compile(r"bone|hi ?res|hrct", re.IGNORECASE)
+_STUDY = re.compile(r"CQ500CT(\d+) CQ500CT\1", re.IGNORECASE)
+_NAME = re.compile(r"CQ500-CT-(\d+)", re.IGNORECASE)
+_DEPTH = 3
+"""Folders between the root and a study's own, that one included."""
+
+# A sentence with more studies than this is not read.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Where a study lies and which of its series is wanted."""
+
+    folder: Path
+    series: Wanted
+    names: str
+    contrast: bool
+    bone: bool
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The series chosen among `others` that fit too; without one, `why` says what there is."""
+
+    path: str = ""
+    token: str = ""
+    thickness: float = 0.0
+    others: int = 0
+    why: str = ""
+
+
+def records(
+    root: Path,
+    *,
+    series: Wanted = "thin",
+    findings: list[Finding] | None = None,
+    names: str = "*",
+    contrast: bool = False,
+    bone: bool = False,
+    on_bad: OnBad = "stop",
+    workers: Workers | None = None,
+) -> Iterator[Record]:
+    """Yields the studies that are on disk, in the order of the table.
+
+    Args:
+        root: holds reads.csv and the studies' folders.
+        series: which one of a study: that with the `thin` or `thick` slices, or `most_slices`.
+        findings: what is labelled, such as `[ich]` or `[fracture,mass_effect]`; None takes `ich`
+            and its five kinds.
+        names: the series' folder is called so; `*` stands for any text, case does not matter.
+        contrast: consider series with contrast medium too.
+        bone: consider series of a bone kernel too.
+        on_bad: `stop` at studies without such a series, or `quarantine`: leave them out.
+        workers: processes that read headers; None takes as many as there are cores. Give 1 in a
+            script whose main module cannot be imported anew.
+
+    Raises:
+        SourceError: when the table or all studies are absent, a row cannot be meant, or a study
+            has no such series.
+    """
+    labelled = _list_findings(findings)
+    rows = _read_reads(root, labelled)
+    folders = _find_studies(root)
+    there = [number for number in rows if number in folders]
+    if not there:
+        first = next(iter(rows))
+        _refuse(
+            root,
+            f"holds none of the {len(rows)} studies that reads.csv names. The first should lie "
+            f"there as `CQ500CT{first} CQ500CT{first}`.",
+            "no_cases",
+        )
+    tasks = [_Task(folders[number], series, names, contrast, bone) for number in there]
+    choices = _choose_all(tasks, workers or os.cpu_count() or 1)
+    without = {task: choices[task] for task in tasks if not choices[task].path}
+    if without and (on_bad == "stop" or len(without) == len(tasks)):
+        told = [f"{task.folder.name}: {one.why}" for task, one in list(without.items())[:_NAMED]]
+        raise SourceError(
+            f"{len(without)} of {len(tasks)} studies have no series that is asked for. "
+            f"{' '.join(told)} Allow contrast=true or bone=true, loosen `names`, or leave such "
+            "studies out with on_bad=quarantine.",
+            code="no_series",
+            files=[task.folder for task in without],
+        )
+    for number, task in zip(there, tasks, strict=True):
+        if task not in without:
+            yield _build_record(rows[number], choices[task], labelled)
+
+
+def missing(
+    root: Path,
+    *,
+    series: Wanted = "thin",
+    findings: list[Finding] | None = None,
+    names: str = "*",
+    contrast: bool = False,
+    bone: bool = False,
+    on_bad: OnBad = "stop",
+    workers: Workers | None = None,
+) -> list[str]:
+    """Returns the studies of the table that are not on disk, and why others were left out."""
+    rows = _read_reads(root, _list_findings(findings))
+    folders = _find_studies(root)
+    absent = [row.get("name") for number, row in rows.items() if number not in folders]
+    if on_bad == "stop":
+        return absent
+    tasks = {
+        number: _Task(folders[number], series, names, contrast, bone)
+        for number in rows
+        if number in folders
+    }
+    choices = _choose_all(list(tasks.values()), workers or os.cpu_count() or 1)
+    left = {number: choices[task].why for number, task in tasks.items()}
+    return absent + [f"{rows[number].get('name')}: {why}" for number, why in left.items() if why]
+
+
+def imitate(root: Path) -> None:
+    """Writes three studies of two to four series, and the table of four."""
+    root.mkdir(parents=True, exist_ok=True)
+    columns = ["name", "Category"]
+    columns += [f"{reader}:{column}" for reader in READERS for column in COLUMNS.values()]
+    lines = [",".join(columns)]
+    # What each of the three readers saw, study by study.
+    seen = (
+        (("ICH", "IPH", "IVH"), ("ICH", "IPH", "IVH"), ("ICH", "IPH", "SAH")),
+        ((), ("ICH", "SDH"), ()),
+        (("ICH", "SDH", "EDH", "SAH"), ("ICH", "SDH", "EDH", "SAH", "Fracture"), ("Fracture",)),
+        ((), (), ()),
+    )
+    # Thicker than the published ones, so that there are few files.
+    series = {
+        "CT Plain": 10.0,
+        "CT PLAIN THIN": 8.0,
+        "CT POST CONTRAST": 6.0,
+        "CT Thin Bone": 5.0,
+    }
+    for number, readings in enumerate(seen):
+        cells = [str(int(name in saw)) for saw in readings for name in COLUMNS.values()]
+        lines.append(",".join([f"CQ500-CT-{number}", "B1" if number < 2 else "B2", *cells]))
+        study = root / f"CQ500CT{number} CQ500CT{number}" / "Unknown Study"
+        if number < 3:
+            for name, step in list(series.items())[: 4 - number]:
+                _write_series(study / name, step, number)
+    (root / "reads.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_series(folder: Path, step: float, number: int) -> None:
+    count = round(120 / step)
+    volume = np.full((count, 8, 8), 30 + number, np.int16)
+    volume[:, 0, 0] = np.arange(count)
+    write_dicom_series(
+        folder,
+        volume,
+        spacing=(step, 4.0, 4.0),
+        patient_id=f"CQ500-CT-{number}",
+        series_uid=derive_uid(f"cq500|{number}|{folder.name}"),
+        description=folder.name.removeprefix("CT "),
+    )
+    for place, file in enumerate(sorted(folder.glob("*.dcm"))):
+        file.rename(folder / f"CT{place:06d}.dcm")
+
+
+def _list_findings(findings: Sequence[Finding] | None) -> Sequence[str]:
+    return CLASSES if findings is None else findings
+
+
+def _read_reads(root: Path, findings: Sequence[str]) -> dict[int, Row]:
+    """Returns the number of each study -> its row."""
+    sheet = read_sheet(root / "reads.csv")
+    sheet.require("name", "It names the study, such as CQ500-CT-0.")
+    for finding in findings:
+        for reader in READERS:
+            sheet.require(f"{reader}:{COLUMNS[finding]}", "It is part of the published table.")
+    rows: dict[int, Row] = {}
+    for row in sheet:
+        named = _NAME.fullmatch(row.get("name"))
+        if named is None:
+            _refuse_row(sheet, row, f"`{row.get('name')}` names no study, as CQ500-CT-0 does.")
+        number = int(named[1])
+        if number in rows:
+            _refuse_row(
+                sheet,
+                row,
+                f"{row.get('name')} stands in line {rows[number].line} already. Keep one of them.",
+                "double_case",
+            )
+        for finding in findings:
+            for column in (f"{reader}:{COLUMNS[finding]}" for reader in READERS):
+                if row.get(column) not in ("0", "1"):
+                    _refuse_row(
+                        sheet, row, f"`{row.get(column)}` in the column `{column}` is not 0 or 1."
+                    )
+        rows[number] = row
+    if not rows:
+        _refuse(sheet.path, "names no study: it has no rows.", "empty_table")
+    return rows
+
+
+def _find_studies(root: Path) -> dict[int, Path]:
+    """Returns the number of each study -> its folder."""
+    found: dict[int, Path] = {}
+    for folder in _list_folders(root, _DEPTH):
+        named = _STUDY.fullmatch(folder.name)
+        if named is None:
+            continue
+        known = found.setdefault(int(named[1]), folder)
+        if known != folder:
+            raise SourceError(
+                f"{root} holds the study `{folder.name}` twice: {known} and {folder}. Keep one.",
+                code="double_case",
+                files=[known, folder],
+            )
+    return found
+
+
+def _list_folders(folder: Path, depth: int) -> Iterator[Path]:
+    if depth == 0 or not folder.is_dir():
+        return
+    for below in sorted(path for path in folder.iterdir() if path.is_dir()):
+        yield below
+        if not _STUDY.fullmatch(below.name):
+            yield from _list_folders(below, depth - 1)
+
+
+def _choose_all(tasks: Sequence[_Task], workers: int) -> dict[_Task, _Choice]:
+    with start_pool(workers if len(tasks) >= PARALLEL_FROM else 1) as pool:
+        return dict(pool(_choose, tasks, _blame_crash))
+
+
+def _blame_crash(task: _Task) -> _Choice:
+    return _Choice(why=f"a reader crashed on a file of {task.folder.name}.")
+
+
+def _choose(task: _Task) -> _Choice:
+    """Reads the headers of a study's series and chooses one."""
+    found = [one for folder in _list_series(task) for one in _read_series(folder)]
+    fitting = [one for one in found if _fits(one)]
+    if not fitting:
+        skipped = sorted({file.parent.name for file in _list_images(task.folder)}, key=natural_key)
+        told = "; ".join(describe_found(one) for one in found)
+        why = told or f"none of the folders {', '.join(skipped)} is asked for" if skipped else ""
+        return _Choice(why=f"{why or 'it holds no images'}.")
+    best = min(fitting, key=lambda one: _rank(one, task.series))
+    return _Choice(str(best.place), best.token, _find_thickness(best), len(fitting) - 1)
+
+
+def _list_images(folder: Path) -> list[Path]:
+    return [file for file in list_files(folder) if not is_sidecar(file)]
+
+
+def _list_series(task: _Task) -> list[list[Path]]:
+    """Returns the files of every folder whose name is asked for."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for file in _list_images(task.folder):
+        folders[file.parent].append(file)
+    return [files for folder, files in folders.items() if _is_wanted(folder.name, task)]
+
+
+def _is_wanted(name: str, task: _Task) -> bool:
+    with_contrast = _CONTRAST.search(name) and not _PLAIN.search(name)
+    return (
+        fnmatchcase(name.casefold(), task.names.casefold())
+        and (task.contrast or not with_contrast)
+        and (task.bone or not _BONE.search(name))
+    )
+
+
+def _read_series(files: Sequence[Path]) -> Iterable[Found]:
+    return group_series(read_headers(files)[0])
+
+
+def _fits(one: Found) -> TypeGuard[Series]:
+    """Whether it is a stack of axial slices that covers a brain."""
+    return (
+        isinstance(one, Series)
+        and nearest_plane(normal_of(one.first)) == "axial"
+        and float(np.ptp(one.along)) + _find_thickness(one) >= LEAST_MM
+    )
+
+
+def _find_thickness(one: Series) -> float:
+    """Returns the slices' thickness, or their distance where the header does not state it, mm."""
+    step = float(np.ptp(one.along)) / (len(one.slices) - 1)
+    return one.first.thickness or step
+
+
+def _rank(one: Series, wanted: Wanted) -> tuple[float, int, NaturalKey]:
+    """Returns what is smallest for the series that is wanted."""
+    thickness = {"thin": 1, "thick": -1, "most_slices": 0}[wanted] * _find_thickness(one)
+    return thickness, -len(one.slices), natural_key(f"{one.place.name}/{one.token}")
+
+
+def _build_record(row: Row, choice: _Choice, findings: Sequence[str]) -> Record:
+    votes = {
+        finding: sum(row.get(f"{reader}:{COLUMNS[finding]}") == "1" for reader in READERS)
+        for finding in findings
+    }
+    name = row.get("name")
+    return Record(
+        case_id=name,
+        patient_id=name,
+        path=os.path.abspath(choice.path),
+        series=choice.token,
+        label={finding: int(count >= MAJORITY) for finding, count in votes.items()},
+        extra={
+            "category": row.get("Category"),
+            "thickness_mm": f"{choice.thickness:g}",
+            "series_beside": str(choice.others),
+            **{f"votes_{finding}": str(count) for finding, count in votes.items()},
+        },
+    )
+
+
+def _refuse_row(sheet: Sheet, row: Row, what: str, code: str = "no_label") -> NoReturn:
+    _refuse(sheet.path, f"line {row.line}: {what}", code)
+
+
+def _refuse(path: Path, what: str, code: str) -> NoReturn:
+    raise SourceError(f"{path} {what}", code=code, files=[path])
