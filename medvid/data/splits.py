@@ -143,6 +143,9 @@ def _split_parts(
     number: int, strata: np.ndarray, patients: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+    if np.unique(strata, return_counts=True)[1].max() < number:
+        # Many findings, few cases: every stratum is rarer than the parts, and none can be spread.
+        strata = np.zeros_like(strata, dtype=np.int64)
     with warnings.catch_warnings():
         # A stratum rarer than the parts is spread as far as it goes; counts were checked before.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)

@@ -94,6 +94,17 @@ def test_a_rare_combination_of_findings_is_no_rare_finding() -> None:
     assert all(fold.val for fold in made)
 
 
+def test_findings_of_few_cases_are_split_where_no_combination_fills_the_folds() -> None:
+    space = LabelSpace(("x", "y", "z"), multilabel=True)
+    sets = ["xy", "xz", "yz", "xyz", "", "x", "y"]
+    records = [
+        Record(f"c{k}", f"p{k}", "x", label={name: int(name in found) for name in "xyz"})
+        for k, found in enumerate(sets)
+    ]
+    made = make_folds(records, space, seed=0, folds=3, validation=0.0)
+    assert sorted(case for fold in made for case in fold.test) == sorted(r.case_id for r in records)
+
+
 def test_a_finding_that_no_training_case_has_stops_the_audit() -> None:
     records = make_findings(["x", "", "x", "", "xy", "y"])
     fold = Fold(0, 0, ("c0", "c1", "c2", "c3"), (), ("c4", "c5"))
