@@ -18,7 +18,8 @@ def read_classes(module: ModuleType, root: Path) -> tuple[str, ...]:
 
 
 def list_names(record: Record) -> set[str]:
-    labels = [record.label, *(record.slice_labels or {}).values()]
+    by_slice = [*(record.slice_labels or {}).values(), *(record.placed_labels or {}).values()]
+    labels = [record.label, *by_slice]
     words = {label for label in labels if isinstance(label, str)}
     return words | {
         name for label in labels if label and not isinstance(label, str) for name in label
