@@ -24,12 +24,11 @@ def write_section(
         command: what makes this section again.
         note: how it was measured, a sentence or two.
     """
-    table = [f"| {' | '.join(cells)} |" for cells in (headers, ["---"] * len(headers), *rows)]
     lines = [
         f"## {title}",
         "",
         *([note, ""] if note else []),
-        *table,
+        *format_table(headers, rows),
         "",
         f"`{command}`, {describe_conditions()}",
         "",
@@ -41,6 +40,19 @@ def write_section(
     kept = [part for part in others if not part.startswith(f"## {title}\n")]
     sections = sorted([*kept[1:], text + "\n"])
     RESULTS.write_text(kept[0] + "".join(sections), encoding="utf-8")
+
+
+def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (headers, ["---"] * len(headers), *rows)]
+
+
+def replace_between(page: Path, begin: str, end: str, lines: Sequence[str]) -> str:
+    """Replaces what stands between two marks of a page, and returns it with its marks."""
+    section = "\n".join([begin, *lines, end])
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    page.write_text(before + section + rest.split(end)[1], encoding="utf-8")
+    return section
 
 
 def describe_conditions() -> str:

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from dicom_cases import CASES, SIZE, Truth
 from dicom_readers import READERS, Volume
-from results import describe_conditions
+from results import describe_conditions, format_table, replace_between
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "dicom.md"
 BEGIN, END = "<!-- table: benchmarks/table_dicom.py -->", "<!-- end of table -->"
@@ -154,26 +154,21 @@ def run_column(reader: str) -> dict[str, str]:
 def write_page(columns: dict[str, dict[str, str]]) -> None:
     """Replaces the table of the page."""
     names = [f"{name} {importlib.metadata.version(READERS[name][1])}" for name in columns]
-    rows = [["case", *names], ["---"] * (len(names) + 1)]
-    for case, one in CASES.items():
-        rows.append([one.title, *(column.get(case, "crashed") for column in columns.values())])
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    rows = [
+        [one.title, *(column.get(case, "crashed") for column in columns.values())]
+        for case, one in CASES.items()
+    ]
     counts = Counter(verdict for verdict in columns["medvid"].values())
     told = [f"{word}: {meaning}." for word, meaning in MEANING.items()]
-    text = "\n".join(
-        [
-            *(BEGIN, "", *lines, ""),
-            "; ".join(told).replace(".;", ";"),
-            "",
-            f"medvid: {', '.join(f'{n} {word}' for word, n in counts.most_common())}. "
-            f"`python benchmarks/table_dicom.py`, {describe_conditions()}.",
-            *("", END),
-        ]
-    )
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    PAGE.write_text(before + text + after, encoding="utf-8")
-    print(text)
+    lines = [
+        *("", *format_table(["case", *names], rows), ""),
+        "; ".join(told).replace(".;", ";"),
+        "",
+        f"medvid: {', '.join(f'{n} {word}' for word, n in counts.most_common())}. "
+        f"`python benchmarks/table_dicom.py`, {describe_conditions()}.",
+        "",
+    ]
+    print(replace_between(PAGE, BEGIN, END, lines))
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ has other seeds.
 """
 
 import argparse
-import re
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from results import describe_conditions
+from results import describe_conditions, format_table, replace_between
 
 from medvid.config import Config, merge, read_config
 from medvid.evaluate import compare_predictions, evaluate_predictions, read_predictions
@@ -128,18 +127,13 @@ def write_table(model: str, seeds: list[int], rows: list[list[str]]) -> None:
         "inflated minus random",
         "inflated minus random, the twin's steps added",
     ]
-    lines = [f"| {' | '.join(cells)} |" for cells in (headers, ["---"] * len(headers), *rows)]
     recipe = (
         f"AUC with 95 % intervals; `{model}_scan`, {TWIN_EPOCHS} epochs of the twin and {EPOCHS} "
         f"of the 3D network at {SHARES[0]:.0%} of the patients and as many steps at the others, "
         f"AdamW at {RATE:g}, `inflate: centre`, seeds {', '.join(map(str, seeds))}. "
         f"`python benchmarks/table_inflation.py`, {describe_conditions()}"
     )
-    section = "\n".join([BEGIN, *lines, "", recipe, END])
-    print(section)
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(pattern.sub(lambda _: section, page), encoding="utf-8")
+    print(replace_between(PAGE, BEGIN, END, [*format_table(headers, rows), "", recipe]))
 
 
 def main() -> None:

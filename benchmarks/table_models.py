@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from results import describe_conditions, read_commit
+from results import describe_conditions, format_table, read_commit, replace_between
 
 from medvid.config import Config, merge, read_config
 from medvid.data.phantoms import write_phantom
@@ -228,16 +228,14 @@ def write_table(name: str, fresh: dict[str, list[str]]) -> None:
         "through-plane",
         "commit",
     ]
-    lines = [f"| {' | '.join(cells)} |" for cells in (headers, ["---"] * len(headers), *rows)]
     recipe = (
         f"{task.epochs} epochs of AdamW at {task.rate:g}, one cycle, weight decay 0.05, batches of "
         f"16, last epoch; seconds on one thread of a busy machine; each row with the commit that "
         f"trained it. `python benchmarks/table_models.py {name}`, {describe_conditions()}"
     )
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    section = "\n".join([begin, f"## {task.title}", "", task.note, "", *lines, "", recipe, end])
-    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    PAGE.write_text(pattern.sub(lambda _: section, page), encoding="utf-8")
+    lines = [f"## {task.title}", "", task.note, "", *format_table(headers, rows), "", recipe]
+    replace_between(PAGE, begin, end, lines)
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from results import format_table, replace_between
+
 from medvid.report.html import write_report
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "studies"
@@ -29,13 +31,19 @@ def publish(study: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / name
         shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cells", "cases"))
+        folders: set[str] = set()
         for own in ("command.txt", "study.yaml", "refused.csv"):
             path = copy / own
-            path.write_text(FOLDERS.sub("", path.read_text(encoding="utf-8")), encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
+            folders.update(FOLDERS.findall(text))
+            path.write_text(FOLDERS.sub("", text), encoding="utf-8")
         write_report(copy)
         page = (copy / "report.html").read_text(encoding="utf-8")
-        if str(study.resolve().parent) in page:
-            raise SystemExit(f"{study}: its report names a folder of this machine.")
+        named = [
+            folder for folder in (*sorted(folders), str(study.resolve().parent)) if folder in page
+        ]
+        if named:
+            raise SystemExit(f"{study}: its report names {named[0]}, a folder of this machine.")
         target = PAGES / name
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
@@ -43,7 +51,7 @@ def publish(study: Path) -> None:
             shutil.copy(copy / file, target / Path(file).name)
 
 
-def describe(folder: Path) -> str:
+def describe(folder: Path) -> list[str]:
     """Returns the row of a study."""
     result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
@@ -53,26 +61,20 @@ def describe(folder: Path) -> str:
         return f"{auc['value']:.3f} ({low} to {high})"
 
     curve = "; ".join(f"{result['arms'][arm]['window']}: {say(arm)}" for arm in result["curve"])
-    cells = (
+    return [
         f"[{result['name']}]({folder.name}/report.html)",
         f"{result['n_cases']} of {result['n_patients']}",
         f"{result['folds']} x {len(result['seeds'])}",
         curve,
         result["answer"]["sentence"],
-    )
-    return f"| {' | '.join(cells)} |"
+    ]
 
 
 def write_table() -> None:
     """Replaces the table in docs/studies/README.md."""
     headers = ("study", "cases of patients", "folds x seeds", "AUC by window, slices", "answer")
     rows = [describe(path.parent) for path in sorted(PAGES.glob("*/result.json"))]
-    lines = [f"| {' | '.join(cells)} |" for cells in (headers, ["---"] * len(headers))]
-    section = "\n".join([BEGIN, *lines, *rows, END])
-    page = PAGES / "README.md"
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    text = pattern.sub(lambda _: section, page.read_text(encoding="utf-8"))
-    page.write_text(text, encoding="utf-8")
+    replace_between(PAGES / "README.md", BEGIN, END, format_table(headers, rows))
 
 
 def main() -> None:
