@@ -44,7 +44,7 @@ from medvid.io.geometry import nearest_plane
 from medvid.io.ordering import NaturalKey, natural_key
 from medvid.io.scan_pool import start_pool
 from medvid.io.sheet import Row, Sheet, read_sheet
-from medvid.io.sidecars import is_sidecar, list_files
+from medvid.io.sidecars import list_images
 from medvid.io.write import derive_uid, write_dicom_series
 
 CLASSES = ("ich", "iph", "ivh", "sdh", "edh", "sah")
@@ -340,7 +340,7 @@ def _choose(task: _Task) -> _Choice:
     found = [one for folder in _list_series(task) for one in _read_series(folder)]
     fitting = [one for one in found if _fits(one)]
     if not fitting:
-        skipped = sorted({file.parent.name for file in _list_images(task.folder)}, key=natural_key)
+        skipped = sorted({file.parent.name for file in list_images(task.folder)}, key=natural_key)
         told = "; ".join(describe_found(one) for one in found)
         why = told or f"none of the folders {', '.join(skipped)} is asked for" if skipped else ""
         return _Choice(why=f"{why or 'it holds no images'}.")
@@ -348,14 +348,10 @@ def _choose(task: _Task) -> _Choice:
     return _Choice(str(best.place), best.token, _find_thickness(best), len(fitting) - 1)
 
 
-def _list_images(folder: Path) -> list[Path]:
-    return [file for file in list_files(folder) if not is_sidecar(file)]
-
-
 def _list_series(task: _Task) -> list[list[Path]]:
     """Returns the files of every folder whose name is asked for."""
     folders: dict[Path, list[Path]] = defaultdict(list)
-    for file in _list_images(task.folder):
+    for file in list_images(task.folder):
         folders[file.parent].append(file)
     return [files for folder, files in folders.items() if _is_wanted(folder.name, task)]
 

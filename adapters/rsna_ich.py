@@ -35,6 +35,7 @@ from pydantic import Field
 
 from medvid.contract import Label, Record, SourceError
 from medvid.io.series_list import ENDING, SortedImage, sort_images, write_series_list
+from medvid.io.wording import name_first
 
 CLASSES = (
     "any",
@@ -279,10 +280,9 @@ def _leave_unknown(images: Sequence[SortedImage], on_bad: OnBad) -> dict[str, li
     known: dict[str, list[SortedImage]] = defaultdict(list)
     lost = [image for image in images if not image.series or not image.key]
     if lost and on_bad == "stop":
-        named = ", ".join(Path(image.file).name for image in lost[:_NAMED])
-        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        named = name_first([Path(image.file).name for image in lost], _NAMED)
         raise SourceError(
-            f"{len(lost)} of {len(images)} files do not tell their series: {named}{more}. "
+            f"{len(lost)} of {len(images)} files do not tell their series: {named}. "
             f"{lost[0].fault or 'Its header names no image.'} Copy them anew, or leave them out "
             "with on_bad=quarantine; the series they belong to may then lack slices.",
             code="unreadable",

@@ -93,7 +93,9 @@ def judge_arms(
         "control_verdicts": judge_controls(
             compared,
             names["control"],
-            repeat_met=judge_repeat(tables, curve[0], settings),
+            # In a network whose narrowest window is the target alone the two are one arm.
+            repeat_met=any(arm.same_as == curve[0] for arm in arms if arm.name == "repeat")
+            or judge_repeat(tables, curve[0], settings),
             chance=_measure_chance(tables, settings),
         ),
         "learning_note": note_learning(measured, arms, curve[-1]),

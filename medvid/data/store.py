@@ -31,7 +31,7 @@ from medvid.data.channels import Reading, find_parts, join_parts, open_parts
 from medvid.data.resample import resample_stack
 from medvid.io import open_stack
 from medvid.io.series_list import ENDING, read_series_list
-from medvid.io.sidecars import is_sidecar, list_files
+from medvid.io.sidecars import list_images
 
 OWN_FOLDERS = frozenset({"medvid_store", "medvid_series", "runs"})
 """Folders that medvid itself makes where it is called, perhaps beside the slices."""
@@ -306,8 +306,8 @@ def _list_scans(folder: Path) -> list[Path]:
     """
     return [
         file
-        for file in list_files(folder)
-        if not is_sidecar(file) and not OWN_FOLDERS & set(file.relative_to(folder).parts)
+        for file in list_images(folder)
+        if not OWN_FOLDERS & set(file.relative_to(folder).parts)
     ]
 
 

@@ -23,7 +23,7 @@ from medvid.io.dicom_slice import Interner, SliceHeader, list_paths
 from medvid.io.dicom_stack import stack_from_series
 from medvid.io.geometry import PlaneOrAuto
 from medvid.io.series_list import ENDING, read_series_list
-from medvid.io.sidecars import is_sidecar, list_files
+from medvid.io.sidecars import list_images
 from medvid.io.wording import agree, count
 
 __all__ = ["open_dicom", "read_headers", "stack_from_series"]
@@ -74,7 +74,7 @@ def open_dicom(
         GeometryError: when there are several series, or the slices are not one stack.
     """
     selection = None if select is None else read_selection(select)
-    files = _list_images(path)
+    files = _find_images(path)
     headers, errors = read_headers(files)
     if not headers:
         raise _nothing_readable(path, errors)
@@ -96,9 +96,9 @@ def open_dicom(
     return stack_from_series(chosen, plane=plane, detilt=detilt, beside=beside)
 
 
-def _list_images(path: Path) -> list[Path]:
+def _find_images(path: Path) -> list[Path]:
     if path.is_dir():
-        return [file for file in list_files(path) if not is_sidecar(file)]
+        return list_images(path)
     return read_series_list(path) if path.suffix == ENDING else [path]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medvid.contract import DataError, GeometryError
 from medvid.io.dicom_pixels import read_stored
 from medvid.io.dicom_slice import SPLITTING, SliceHeader, list_paths
-from medvid.io.wording import agree, count
+from medvid.io.wording import agree, count, name_first
 
 SAME_PLACE_MM = 0.01
 """Slices nearer than this lie at one place: no scanner steps below 0.1 mm."""
@@ -45,9 +45,7 @@ NAMED_GAPS = 3
 
 def name_images(images: Sequence[SliceHeader]) -> str:
     """Returns the names of the first few images for a message."""
-    names = list(dict.fromkeys(image.name for image in images))
-    named = ", ".join(names[:NAMED_FILES])
-    return named if len(names) <= NAMED_FILES else f"{named} and {len(names) - NAMED_FILES} more"
+    return name_first(list(dict.fromkeys(image.name for image in images)), NAMED_FILES)
 
 
 def head(header: SliceHeader) -> str:

@@ -13,7 +13,7 @@ from medvid.io.dicom_groups import part_by_series
 from medvid.io.dicom_slice import Interner, SliceHeader
 from medvid.io.frames import is_frame_folder
 from medvid.io.open import ARRAYS, NIFTI
-from medvid.io.scan_pool import run_here, start_pool
+from medvid.io.scan_pool import CHUNK, PARALLEL_FROM, run_here, start_pool
 from medvid.io.scan_rows import ScanRow, refuse
 from medvid.io.scan_tasks import (
     FileTask,
@@ -36,12 +36,6 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 
 VOXEL_FILES = (".raw", ".zraw")
 """Belong to an .mhd or .nhdr header beside them."""
-
-PARALLEL_FROM = 2000
-"""Fewer files are read before other processes have started."""
-
-CHUNK = 200
-"""DICOM files that a process reads at a time: some 50 ms, so that the bar moves."""
 
 NOT_A_STACK = "not_a_stack"
 

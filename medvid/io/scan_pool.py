@@ -40,6 +40,13 @@ def run_here(
         yield task, run(task)
 
 
+CHUNK = 200
+"""DICOM files that a process reads at a time: some 50 ms, so that the bar moves."""
+
+PARALLEL_FROM = 2000
+"""Fewer headers are read before other processes have started."""
+
+
 @contextmanager
 def start_pool(workers: int) -> Iterator[Pool]:
     """Yields a pool of so many processes; of this one where that is one."""

@@ -15,19 +15,13 @@ from medvid.contract import DataError, MedvidError
 from medvid.io.dicom_headers import read_header
 from medvid.io.dicom_refusals import refuse_image
 from medvid.io.identity import instance_token
-from medvid.io.scan_pool import start_pool
+from medvid.io.scan_pool import CHUNK, PARALLEL_FROM, start_pool
 
 ENDING = ".series"
 """Of the name of a list; `medvid scan` passes over them."""
 
 FIRST_LINE = "medvid series 1"
 """How a list begins; the number is the version of its form."""
-
-CHUNK = 200
-"""Files that a process reads at a time: some 50 ms, so that progress moves."""
-
-PARALLEL_FROM = 2000
-"""Fewer files are read before other processes have started."""
 
 
 @dataclass(frozen=True, slots=True)

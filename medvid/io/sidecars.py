@@ -30,3 +30,8 @@ def list_files(folder: Path) -> list[Path]:
     for root, _, names in os.walk(folder):
         found.extend(Path(root) / name for name in names)
     return sorted(found)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Returns the files below a folder that may be scans, sorted."""
+    return [file for file in list_files(folder) if not is_sidecar(file)]

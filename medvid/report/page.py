@@ -45,9 +45,9 @@ MACROS = """
 {% for key, name in items %}<a href="#{{ key }}">{{ name }}</a>{% endfor %}
 </nav>{% endmacro %}
 
-{% macro verdict(met) %}{% if met is none %}
-{% elif met %}<span class="good">&#10003; as expected</span><br>
-{% else %}<span class="bad">&#10007; not as expected</span><br>{% endif %}{% endmacro %}
+{% macro verdict(met) %}{% if met %}<span class="good">&#10003; as expected</span><br>
+{% elif met is not none %}<span class="bad">&#10007; not as expected</span><br>
+{% endif %}{% endmacro %}
 
 {% macro mistakes(rows, positive) %}<div class="wide"><table>
 <caption>The cases that were wrong with most confidence, to be looked at.</caption>

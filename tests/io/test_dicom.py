@@ -18,13 +18,6 @@ PATIENT = "MUELLER-1951"
 
 
 @pytest.fixture
-def volume() -> NDArray[np.int16]:
-    """Every slice has a constant value of its own, so that order errors show."""
-    slices = np.arange(8, dtype=np.int16) * 100 - 300
-    return np.broadcast_to(slices[:, None, None], (8, 12, 10)).copy()
-
-
-@pytest.fixture
 def series(tmp_path: Path, volume: NDArray[np.int16]) -> Path:
     folder = tmp_path / "Serie ü 1"
     write_dicom_series(folder, volume, spacing=(5.0, 0.7, 0.8), patient_id=PATIENT)

@@ -12,25 +12,11 @@ from pydicom.uid import UID
 from medvid.contract import GeometryError
 from medvid.io import open_stack
 from medvid.io.scan import ScanRow, scan_tree
-from medvid.io.write import write_dicom_series
 
 Change = Callable[[pydicom.Dataset], None]
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-
-
-@pytest.fixture
-def volume() -> NDArray[np.int16]:
-    slices = np.arange(8, dtype=np.int16) * 100 - 300
-    return np.broadcast_to(slices[:, None, None], (8, 12, 10)).copy()
-
-
-@pytest.fixture
-def series(tmp_path: Path, volume: NDArray[np.int16]) -> Path:
-    folder = tmp_path / "export" / "ct"
-    write_dicom_series(folder, volume, spacing=(5.0, 0.7, 0.8))
-    return folder
 
 
 def add(series: Path, name: str, *changes: Change, own_series: bool = True) -> None:

@@ -21,12 +21,6 @@ TILT_DEGREES = 20.0
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
 
-@pytest.fixture
-def volume() -> NDArray[np.int16]:
-    slices = np.arange(8, dtype=np.int16) * 100 - 300
-    return np.broadcast_to(slices[:, None, None], (8, 12, 10)).copy()
-
-
 def write(folder: Path, volume: NDArray[np.int16], **options: Any) -> list[Path]:
     write_dicom_series(folder, volume, spacing=SPACING, **options)
     return sorted(folder.glob("*.dcm"))
