@@ -24,27 +24,16 @@ Command: `medvid manifest cq500 ROOT -o manifest.csv`
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, TypeGuard
+from typing import Annotated, Literal, NoReturn
 
 import numpy as np
 from pydantic import Field
 
 from medvid.contract import Record, SourceError
-from medvid.io.dicom import read_headers
-from medvid.io.dicom_groups import Found, group_series
-from medvid.io.dicom_regularity import normal_of
-from medvid.io.dicom_select import describe_found
-from medvid.io.dicom_series import Series
-from medvid.io.geometry import nearest_plane
-from medvid.io.ordering import NaturalKey, natural_key
-from medvid.io.scan_pool import start_pool
 from medvid.io.sheet import Row, Sheet, read_sheet
-from medvid.io.sidecars import list_images
+from medvid.io.study_series import Choice, Wanted, Wish, choose_series
 from medvid.io.write import derive_uid, write_dicom_series
 
 CLASSES = ("ich", "iph", "ivh", "sdh", "edh", "sah")
@@ -65,7 +54,6 @@ Finding = Literal[
     "mass_effect",
     "midline_shift",
 ]
-Wanted = Literal["thin", "thick", "most_slices"]
 OnBad = Literal["stop", "quarantine"]
 Workers = Annotated[int, Field(gt=0)]
 
@@ -91,17 +79,6 @@ READERS = ("R1", "R2", "R3")
 MAJORITY = 2
 """Of three readers, as the authors took the truth (Chilamkurthy et al., Lancet 2018)."""
 
-LEAST_MM = 100.0
-"""Of a series' extent. A brain is 120 to 150 mm high, and what covers less is a part of a head."""
-
-PARALLEL_FROM = 20
-"""Fewer studies are read before other processes have started."""
-
-_PLAIN = re.compile(r"plain|pre[ -_]?contrast|non[ -_]?contrast|without", re.IGNORECASE)
-_CONTRAST = re.compile(r"contrast|cect|angio|\b(post|oral|iv|c|cta|\d*cc)\b", re.IGNORECASE)
-"""Names of series with contrast medium, such as `CT 4cc sec 150cc D3D on`. `CT C` counts as one:
-the export dropped what stood behind the C, a plus or a minus."""
-_BONE = re.compile(r"bone|hi ?res|hrct", re.IGNORECASE)
 _STUDY = re.compile(r"CQ500CT(\d+) CQ500CT\1", re.IGNORECASE)
 _NAME = re.compile(r"CQ500-CT-(\d+)", re.IGNORECASE)
 _DEPTH = 3
@@ -109,28 +86,6 @@ _DEPTH = 3
 
 # A sentence with more studies than this is not read.
 _NAMED = 3
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Where a study lies and which of its series is wanted."""
-
-    folder: Path
-    series: Wanted
-    names: str
-    contrast: bool
-    bone: bool
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """The series chosen among `others` that fit too; without one, `why` says what there is."""
-
-    path: str = ""
-    token: str = ""
-    thickness: float = 0.0
-    others: int = 0
-    why: str = ""
 
 
 def records(
@@ -174,21 +129,22 @@ def records(
             f"there as `CQ500CT{first} CQ500CT{first}`.",
             "no_cases",
         )
-    tasks = [_Task(folders[number], series, names, contrast, bone) for number in there]
-    choices = _choose_all(tasks, workers or os.cpu_count() or 1)
-    without = {task: choices[task] for task in tasks if not choices[task].path}
-    if without and (on_bad == "stop" or len(without) == len(tasks)):
-        told = [f"{task.folder.name}: {one.why}" for task, one in list(without.items())[:_NAMED]]
+    studies = [folders[number] for number in there]
+    wish = Wish(series, names, contrast, bone)
+    choices = choose_series(studies, wish, workers=workers or os.cpu_count() or 1)
+    without = {study: choices[study].why for study in studies if not choices[study].path}
+    if without and (on_bad == "stop" or len(without) == len(studies)):
+        told = [f"{study.name}: {why}" for study, why in list(without.items())[:_NAMED]]
         raise SourceError(
-            f"{len(without)} of {len(tasks)} studies have no series that is asked for. "
+            f"{len(without)} of {len(studies)} studies have no series that is asked for. "
             f"{' '.join(told)} Allow contrast=true or bone=true, loosen `names`, or leave such "
             "studies out with on_bad=quarantine.",
             code="no_series",
-            files=[task.folder for task in without],
+            files=list(without),
         )
-    for number, task in zip(there, tasks, strict=True):
-        if task not in without:
-            yield _build_record(rows[number], choices[task], labelled)
+    for number, study in zip(there, studies, strict=True):
+        if study not in without:
+            yield _build_record(rows[number], choices[study], labelled)
 
 
 def missing(
@@ -208,28 +164,35 @@ def missing(
     absent = [row.get("name") for number, row in rows.items() if number not in folders]
     if on_bad == "stop":
         return absent
-    tasks = {
-        number: _Task(folders[number], series, names, contrast, bone)
-        for number in rows
-        if number in folders
-    }
-    choices = _choose_all(list(tasks.values()), workers or os.cpu_count() or 1)
-    left = {number: choices[task].why for number, task in tasks.items()}
+    there = {number: folders[number] for number in rows if number in folders}
+    wish = Wish(series, names, contrast, bone)
+    choices = choose_series(list(there.values()), wish, workers=workers or os.cpu_count() or 1)
+    left = {number: choices[study].why for number, study in there.items()}
     return absent + [f"{rows[number].get('name')}: {why}" for number, why in left.items() if why]
 
 
+_ABSENT = 3
+"""The study of the made-up copy that is in the table alone."""
+
+
 def imitate(root: Path) -> None:
-    """Writes three studies of two to four series, and the table of four."""
+    """Writes twelve studies, the first three of two to four series, and the table of thirteen.
+
+    Every finding is in four studies or more and absent in four or more, so that they can be split.
+    """
     root.mkdir(parents=True, exist_ok=True)
     columns = ["name", "Category"]
     columns += [f"{reader}:{column}" for reader in READERS for column in COLUMNS.values()]
     lines = [",".join(columns)]
+    bleeds = ("ICH", "IPH", "IVH", "SDH", "EDH", "SAH")
     # What each of the three readers saw, study by study.
     seen = (
         (("ICH", "IPH", "IVH"), ("ICH", "IPH", "IVH"), ("ICH", "IPH", "SAH")),
         ((), ("ICH", "SDH"), ()),
         (("ICH", "SDH", "EDH", "SAH"), ("ICH", "SDH", "EDH", "SAH", "Fracture"), ("Fracture",)),
         ((), (), ()),
+        *([saw] * 3 for saw in (bleeds, ()) for _ in range(4)),
+        ((), ("ICH", "EDH"), ()),
     )
     # Thicker than the published ones, so that there are few files.
     series = {
@@ -242,8 +205,8 @@ def imitate(root: Path) -> None:
         cells = [str(int(name in saw)) for saw in readings for name in COLUMNS.values()]
         lines.append(",".join([f"CQ500-CT-{number}", "B1" if number < 2 else "B2", *cells]))
         study = root / f"CQ500CT{number} CQ500CT{number}" / "Unknown Study"
-        if number < 3:
-            for name, step in list(series.items())[: 4 - number]:
+        if number != _ABSENT:
+            for name, step in list(series.items())[: max(4 - number, 1)]:
                 _write_series(study / name, step, number)
     (root / "reads.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -326,71 +289,7 @@ def _list_folders(folder: Path, depth: int) -> Iterator[Path]:
             yield from _list_folders(below, depth - 1)
 
 
-def _choose_all(tasks: Sequence[_Task], workers: int) -> dict[_Task, _Choice]:
-    with start_pool(workers if len(tasks) >= PARALLEL_FROM else 1) as pool:
-        return dict(pool(_choose, tasks, _blame_crash))
-
-
-def _blame_crash(task: _Task) -> _Choice:
-    return _Choice(why=f"a reader crashed on a file of {task.folder.name}.")
-
-
-def _choose(task: _Task) -> _Choice:
-    """Reads the headers of a study's series and chooses one."""
-    found = [one for folder in _list_series(task) for one in _read_series(folder)]
-    fitting = [one for one in found if _fits(one)]
-    if not fitting:
-        skipped = sorted({file.parent.name for file in list_images(task.folder)}, key=natural_key)
-        told = "; ".join(describe_found(one) for one in found)
-        why = told or f"none of the folders {', '.join(skipped)} is asked for" if skipped else ""
-        return _Choice(why=f"{why or 'it holds no images'}.")
-    best = min(fitting, key=lambda one: _rank(one, task.series))
-    return _Choice(str(best.place), best.token, _find_thickness(best), len(fitting) - 1)
-
-
-def _list_series(task: _Task) -> list[list[Path]]:
-    """Returns the files of every folder whose name is asked for."""
-    folders: dict[Path, list[Path]] = defaultdict(list)
-    for file in list_images(task.folder):
-        folders[file.parent].append(file)
-    return [files for folder, files in folders.items() if _is_wanted(folder.name, task)]
-
-
-def _is_wanted(name: str, task: _Task) -> bool:
-    with_contrast = _CONTRAST.search(name) and not _PLAIN.search(name)
-    return (
-        fnmatchcase(name.casefold(), task.names.casefold())
-        and (task.contrast or not with_contrast)
-        and (task.bone or not _BONE.search(name))
-    )
-
-
-def _read_series(files: Sequence[Path]) -> Iterable[Found]:
-    return group_series(read_headers(files)[0])
-
-
-def _fits(one: Found) -> TypeGuard[Series]:
-    """Whether it is a stack of axial slices that covers a brain."""
-    return (
-        isinstance(one, Series)
-        and nearest_plane(normal_of(one.first)) == "axial"
-        and float(np.ptp(one.along)) + _find_thickness(one) >= LEAST_MM
-    )
-
-
-def _find_thickness(one: Series) -> float:
-    """Returns the slices' thickness, or their distance where the header does not state it, mm."""
-    step = float(np.ptp(one.along)) / (len(one.slices) - 1)
-    return one.first.thickness or step
-
-
-def _rank(one: Series, wanted: Wanted) -> tuple[float, int, NaturalKey]:
-    """Returns what is smallest for the series that is wanted."""
-    thickness = {"thin": 1, "thick": -1, "most_slices": 0}[wanted] * _find_thickness(one)
-    return thickness, -len(one.slices), natural_key(f"{one.place.name}/{one.token}")
-
-
-def _build_record(row: Row, choice: _Choice, findings: Sequence[str]) -> Record:
+def _build_record(row: Row, choice: Choice, findings: Sequence[str]) -> Record:
     votes = {
         finding: sum(row.get(f"{reader}:{COLUMNS[finding]}") == "1" for reader in READERS)
         for finding in findings

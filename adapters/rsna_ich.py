@@ -136,22 +136,27 @@ def unlisted(
     return [f"{name}.dcm" for name in _list_images(home) if name not in labels]
 
 
+_PATIENT_OF_TWO = "ID_f15c0eee"
+_COPY: Sequence[tuple[str, Sequence[str]]] = (
+    (_PATIENT_OF_TWO, ("epidural", "subdural")),
+    (_PATIENT_OF_TWO, ("intraparenchymal", "intraventricular")),
+    ("ID_3a6be7ac", ("subarachnoid", "intraventricular")),
+    *((f"ID_5c01d{number:03x}", CLASSES[1:]) for number in range(8)),
+)
+"""The made-up series: whose they are, and what their upper slices show."""
+
+
 def imitate(root: Path) -> None:
-    """Writes three series of two patients into one folder, and their table with repeated rows.
+    """Writes eleven series of ten patients into one folder, and their table with repeated rows.
 
     Every slice has a grey value of its own: 100 HU for the lowest slice of a series, 110 for the
-    next and so on, with a bleeding from 130 HU up, of another kind in each series.
+    next and so on, with bleeding from 130 HU up: of other kinds in each of the first three series,
+    of every kind in the rest.
     """
     (root / _IMAGES).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     rows = []
-    for number, (patient, kinds) in enumerate(
-        (
-            ("ID_f15c0eee", ("epidural", "subdural")),
-            ("ID_f15c0eee", ("intraparenchymal", "intraventricular")),
-            ("ID_3a6be7ac", ("subarachnoid", "intraventricular")),
-        )
-    ):
+    for number, (patient, kinds) in enumerate(_COPY):
         for place in range(6):
             image = f"ID_{rng.integers(16**9):09x}"
             _write_image(root / _IMAGES / f"{image}.dcm", image, patient, number, place)
@@ -174,8 +179,8 @@ def _write_image(path: Path, image: str, patient: str, series: int, place: int) 
     with pydicom.config.disable_value_validation():  # its UIDs are none: they hold letters
         meta.MediaStorageSOPInstanceUID = UID(image)
         dataset.SOPInstanceUID = image
-        dataset.StudyInstanceUID = f"ID_30ea2b02d{series}"
-        dataset.SeriesInstanceUID = f"ID_0ab5820b2{series}"
+        dataset.StudyInstanceUID = f"ID_30ea2b0{series:03d}"
+        dataset.SeriesInstanceUID = f"ID_0ab58{series:05d}"
         dataset.Modality, dataset.PatientID, dataset.StudyID = "CT", patient, ""
         dataset.ImagePositionPatient = [-125.0, -115.9, 180.2 + 5.0 * place]
         dataset.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]

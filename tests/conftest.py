@@ -1,5 +1,6 @@
-"""Fixtures of several rooms: a Dask cluster on this machine."""
+"""Fixtures of several rooms: a Dask cluster on this machine; and one thread a process."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+# Before torch is imported. The tests' networks are so small that handing their work to a second
+# thread takes longer than the work, and `-n auto` has a process for every core already.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class DaskCluster(NamedTuple):

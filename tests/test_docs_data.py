@@ -28,6 +28,25 @@ def list_commands(page: str) -> list[str]:
     return [line for line in lines if line.startswith("medvid manifest ")]
 
 
+def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+
+
+def write_copy(name: str, command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a page's command on a made-up copy; manifest.csv lies in the working folder then."""
+    root = place / "größe mit Leerzeichen"
+    load_adapter(name).imitate(root)
+    work = place / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    run_command(
+        [str(root) if word == "DATA" else word for word in shlex.split(command)], monkeypatch
+    )
+
+
 def test_commands_are_found_inside_of_fences_alone() -> None:
     page = "medvid manifest no\n```\nls\nmedvid manifest a DATA\n```\n`medvid manifest b`\n"
     assert list_commands(page) == ["medvid manifest a DATA"]
@@ -42,17 +61,9 @@ def test_the_one_command_of_a_page_makes_a_manifest_whose_rows_open(
     assert words[:4] == ["medvid", "manifest", name, "DATA"]
     assert words[4:6] == ["-o", "manifest.csv"]
 
-    root = tmp_path / "größe mit Leerzeichen"
-    load_adapter(name).imitate(root)
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setattr(sys, "argv", [str(root) if word == "DATA" else word for word in words])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert not end.value.code
+    write_copy(name, command, tmp_path, monkeypatch)
 
-    records = list(load_adapter("table").records(work / "manifest.csv"))
+    records = list(load_adapter("table").records(Path("manifest.csv")))
     assert len({record.case_id for record in records}) > 1
     for record in records:
         sources = record.channels or (record,)
@@ -60,6 +71,18 @@ def test_the_one_command_of_a_page_makes_a_manifest_whose_rows_open(
         assert all(stack.read([0]).size for stack in stacks)
         if record.center is not None:
             stacks[0].locate(record.center)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cq500", "luna16", "medmnist3d", "rsna_ich"])
+def test_the_training_that_a_page_names_passes_the_check(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (command,) = list_commands(read_page(name))
+    write_copy(name, command, tmp_path, monkeypatch)
+    named = re.search(r"`medvid train (run/\w+ data\.manifest=manifest\.csv)`", read_page(name))
+    assert named is not None
+    run_command(["medvid", "check", *named[1].split()], monkeypatch)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,8 +24,8 @@ from medvid.data.rendering import (
     to_hu,
 )
 
-# Coverage above which a voxel counts as lesion rather than as its rim.
-_MOSTLY = 0.5
+# Coverage of some voxel above which a slice shows the blood itself rather than its rim.
+_FULLY = 0.9
 
 # Coverage below which nobody could see the lesion: 2 HU above brain, within the noise.
 _HARDLY = 0.05
@@ -170,7 +170,7 @@ def draw_haemorrhage(
         calcified = turned.ellipsoid(_draw_place(case), tuple(case.uniform(1.5, 4, 3).tolist()))
         lay(sheets, calcified, case.uniform(100, 250))
     # Drawn in both classes, so that nothing else differs between them.
-    radii = tuple(case.uniform((8, 9, 9), (14, 18, 18)).tolist())
+    radii = tuple(case.uniform((14, 14, 14), (22, 22, 22)).tolist())
     blood = brain * turned.ellipsoid(_draw_place(case), radii)
     value = case.uniform(60, 80)
     covered = turned.average(blood).max(axis=(1, 2))
@@ -181,9 +181,9 @@ def draw_haemorrhage(
     tissue = 1.5 * draw_texture(case, size, lumps)  # HU, grey against white matter
     volume = turned.average(sheets) + tissue + draw_noise(case, size, sigma)
     names = {
-        t: "haemorrhage" if bleeds and share > _MOSTLY else "clear"
+        t: "haemorrhage" if bleeds and share > _FULLY else "clear"
         for t, share in enumerate(covered.tolist())
-        if share > _MOSTLY or share < _HARDLY
+        if share > _FULLY or share < _HARDLY
     }
     return Phantom(to_hu(volume), label, spacing, name, names)
 

@@ -17,6 +17,7 @@ from medvid.data.manifest import write_refused
 from medvid.evaluate import evaluate_predictions, write_predictions
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.io.scan import ScanRow, scan_tree
+from medvid.io.series_list import ENDING
 from medvid.jobs.ensemble import OperatingPoint, average_tables, find_operating_point
 from medvid.jobs.lineage import find_known
 from medvid.jobs.messages import say, show_progress
@@ -158,7 +159,8 @@ def predict(
     Args:
         run_path: the run folder.
         paths: files, or folders that are searched; or tables (.csv) of cases, as manifests are,
-            with or without labels. What is named twice is predicted once.
+            with or without labels; or lists of the files of a series (.series). What is named
+            twice is predicted once.
         store: folder for decoded stacks; None keeps no copy of them.
         console: where progress is shown.
 
@@ -214,10 +216,10 @@ def find_cases(
 ) -> tuple[list[Record], list[tuple[Record, MedvidError]]]:
     """Lists every stack below some paths as a record, and what was refused with its reason.
 
-    A table among the paths gives its own cases.
+    A table among the paths gives its own cases; a list of the files of a series is one.
 
     Args:
-        paths: files, folders and tables.
+        paths: files, folders, tables (.csv) and lists (.series).
         options: of the section `data`: what they make readable is no refusal.
     """
     found: list[Record] = []
@@ -230,6 +232,11 @@ def find_cases(
             continue
         if path.suffix.lower() == ".csv":
             found.extend(load_adapter("table").records(path, check_files=False))
+            continue
+        if path.suffix == ENDING:
+            if (path.resolve(), "") not in seen:
+                seen.add((path.resolve(), ""))
+                found.append(Record(str(path), str(path), str(path)))
             continue
         for row in scan_tree(path):
             place = (Path(row.path).resolve(), row.series)

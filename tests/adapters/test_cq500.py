@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medvid.contract import Record, SourceError
-from medvid.io import open_stack
+from medvid.io import open_stack, study_series
 from medvid.io.write import write_dicom_series
 from medvid.sources import load_adapter
 
@@ -23,8 +23,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(written: Path, tmp_path: Path) -> Path:
-    shutil.copytree(written, tmp_path / "cq500")
-    return tmp_path / "cq500"
+    """Returns the studies of two series and more, and the row of the absent one."""
+    copy = tmp_path / "cq500"
+    shutil.copytree(written, copy)
+    for number in range(4, 13):
+        shutil.rmtree(find_study(copy, number).parent)
+    lines = (copy / "reads.csv").read_text(encoding="utf-8").splitlines()
+    (copy / "reads.csv").write_text("\n".join(lines[:5]) + "\n", encoding="utf-8")
+    return copy
 
 
 def name_folders(records: list[Record]) -> list[str]:
@@ -200,5 +206,5 @@ def test_what_is_absent_is_a_sentence(root: Path) -> None:
 
 def test_several_processes_choose_as_one_does(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = list(cq500.records(root, workers=1))
-    monkeypatch.setattr(cq500, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(study_series, "PARALLEL_FROM", 1)
     assert list(cq500.records(root, workers=2)) == alone

@@ -19,7 +19,9 @@ FINDINGS = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", 
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns a copy of three series of two patients, each with bleeding of its own."""
+    monkeypatch.setattr(rsna_ich, "_COPY", rsna_ich._COPY[:3])
     rsna_ich.imitate(tmp_path)
     return tmp_path
 

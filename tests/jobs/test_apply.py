@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from medvid.config import read_config
+from medvid.io.series_list import write_series_list
+from medvid.io.write import write_dicom_series
 from medvid.jobs.apply import apply_locked, predict
 from medvid.train.checkpoint import load_checkpoint
 
@@ -71,6 +73,18 @@ def test_a_threshold_that_was_never_chosen_is_called_a_default(finished: Path) -
     assert set(table["threshold"]) == {0.5}
     (method,) = set(table["threshold_method"])
     assert method == "by default 0.5, since the run has chosen no operating point"
+
+
+def test_a_list_of_a_series_files_is_predicted_as_its_folder_is(finished: Path) -> None:
+    folder = finished / "series"
+    volume = np.random.default_rng(0).integers(0, 200, (5, 16, 16)).astype(np.int16)
+    write_dicom_series(folder, volume, spacing=(2.0, 1.0, 1.0), patient_id="P1")
+    listed = finished / "one.series"
+    write_series_list(listed, sorted(folder.glob("*.dcm")))
+    whole = predict(finished / "run", [folder]).table
+    table = predict(finished / "run", [listed, listed]).table
+    assert list(table["case_id"]) == [str(listed)]
+    assert table["prob_bright"].to_numpy() == pytest.approx(whole["prob_bright"].to_numpy())
 
 
 def test_an_unfinished_fold_does_not_predict(finished: Path, run_cli: Cli) -> None:
