@@ -65,6 +65,8 @@ def judge_arms(
     )
     by_name = {arm.name: arm for arm in arms}
     chosen = by_name.get(str(answer["arm"]))
+    # In a network whose narrowest window is the target alone the two are one arm.
+    repeat_is_first = "repeat" in by_name and by_name["repeat"].same_as == curve[0]
     return {
         **_count(tables[curve[0]], evaluate["positive"]),
         "level": evaluate["level"],
@@ -93,9 +95,8 @@ def judge_arms(
         "control_verdicts": judge_controls(
             compared,
             names["control"],
-            # In a network whose narrowest window is the target alone the two are one arm.
-            repeat_met=any(arm.same_as == curve[0] for arm in arms if arm.name == "repeat")
-            or judge_repeat(tables, curve[0], settings),
+            repeat_is=titles[curve[0]] if repeat_is_first else None,
+            repeat_met=None if repeat_is_first else judge_repeat(tables, curve[0], settings),
             chance=_measure_chance(tables, settings),
         ),
         "learning_note": note_learning(measured, arms, curve[-1]),
@@ -119,28 +120,37 @@ def judge_controls(
     controls: Sequence[str],
     *,
     repeat_met: bool | None,
+    repeat_is: str | None = None,
     chance: Chance | None,
 ) -> list[dict[str, Any]]:
     """Says of every control what it shows, and whether it is what it must be.
 
     `permuted_labels` must be at chance in every study; if it is not, something beside the labels
-    tells the classes apart across the split. Copies of the target tell no more than the narrowest
-    window. The other controls answer questions of their own.
+    tells the classes apart across the split. So few trainings that they could not tell are no
+    answer. Copies of the target tell no more than the narrowest window; where that is the target
+    alone the two are one arm, and there is nothing to be met. The other controls answer questions
+    of their own.
 
     Args:
         compared: the comparisons of the study.
         controls: names of arms.
         repeat_met: of `judge_repeat`.
+        repeat_is: title of the window that `repeat` is one arm with; None where it is none.
         chance: of the trainings on dealt labels.
     """
     rows = {row["a"]: row for row in compared if row["family"] == "controls"}
     said = []
     for name in controls:
         met, sentence = None, rows[name]["sentence"]
-        if name == "repeat":
+        if name == "repeat" and repeat_is is not None:
+            sentence = (
+                f"In this network it is the window of {repeat_is} by construction. {sentence}"
+            )
+        elif name == "repeat":
             met = repeat_met
         elif name == "permuted_labels" and chance is not None:
-            met, sentence = chance.holds, _describe_chance(chance)
+            met = chance.holds if chance.tells else None
+            sentence = _describe_chance(chance)
         expected = EXPECTED.get(name, "")
         said.append({"arm": name, "expected": expected, "met": met, "sentence": sentence})
     return said
@@ -161,7 +171,9 @@ def _describe_chance(chance: Chance) -> str:
         f"{chance.trainings} trainings on dealt labels have a mean AUC of {chance.mean:.3f} "
         f"({chance.low:.3f} to {chance.high:.3f}, t over the trainings), which {held} 0.5."
     )
-    if not chance.holds:
+    if not chance.tells:
+        sentence += " They are too few to tell: add seeds."
+    elif not chance.holds:
         sentence += " Something tells the classes apart across the split: find it first."
     return sentence
 

@@ -18,6 +18,9 @@ from medvid.evaluate.folds import list_fold_aucs
 from medvid.evaluate.measure import find_positive
 from medvid.evaluate.predictions import read_outcomes
 
+REACH = 0.2
+"""Of the limits from the mean: with wider ones a leak that makes an AUC of .7 passes as chance."""
+
 
 @dataclass(frozen=True)
 class Chance:
@@ -39,6 +42,11 @@ class Chance:
     def holds(self) -> bool:
         """Says whether they may be at chance."""
         return self.low <= 0.5 <= self.high
+
+    @property
+    def tells(self) -> bool:
+        """Says whether the trainings are enough to tell: they exclude 0.5, or what is far off."""
+        return not self.holds or max(self.mean - self.low, self.high - self.mean) <= REACH
 
 
 def measure_chance(

@@ -4,13 +4,16 @@ Every window is compared with the one of the highest AUC, on the same resampled 
 
 * **enough**: the lower limit of window - best lies above -margin (one-sided at (1 - level) / 2, as
   regulators ask; no adjustment, since the windows are nested and the answer is one of them);
-* **worse**: the upper limit lies below 0;
+* **worse**: the upper limit lies below 0, in an interval that is widened for as many pairs of
+  windows as there are (Bonferroni): of windows that are all alike one is best by luck, and any of
+  the others may be the one that looks worse;
 * **open**: neither.
 
-W* is the smallest window that is enough. The best is enough by itself; where it is the only one and
-no smaller window is shown to be worse, nothing is decided. Nothing is decided either where the best
-AUC cannot be told from 0.5: networks that learned nothing are all alike, and need no context. (Its
-interval is widened for as many windows as it was the best of.)
+W* is the smallest window that is enough. Where smaller ones are open the answer calls it a bound.
+The best is enough by itself; where it is the only one and no smaller window is shown to be worse,
+nothing is decided. Nothing is decided either where the best AUC cannot be told from 0.5: networks
+that learned nothing are all alike, and need no context. (Its interval is widened for as many
+windows as it was the best of.)
 
 Two windows that order every case right differ in no resample, and the smaller one is enough:
 nothing can be better than it on these patients. The answer says what error they cannot exclude.
@@ -23,11 +26,13 @@ References:
     al., Reporting of Noninferiority and Equivalence Randomized Trials, JAMA 308(24), 2012.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from medvid.evaluate.arms import Study, draw_study, subtract
 from medvid.evaluate.differences import check_margin, is_perfect
@@ -65,9 +70,10 @@ def find_smallest_window(
         titles: names of arms in the sentence, such as "5 slices"; the arm's name where none.
 
     Returns:
-        Plain values: `sentence`, `decided`, `arm` (None where nothing is decided), `best`,
-        `margin`, `windows` [{arm, auc, difference, low, high, state}] against the best with the
-        states of the module, and `distribution` [{arm, share}].
+        Plain values: `sentence`, `decided`, `arm` (None where nothing is decided), `at_most`
+        (whether smaller windows are open, so that `arm` is a bound), `best`, `margin`, `windows`
+        [{arm, auc, difference, low, high, state}] against the best with the states of the module,
+        and `distribution` [{arm, share}].
 
     Raises:
         ConfigError: without an arm, or for a negative margin.
@@ -89,8 +95,8 @@ def find_smallest_window(
         return _answer(chance, None, best, margin, windows, share)
     arm = next(row["arm"] for row in windows if row["state"] == "enough")
     smaller = windows[: list(study.arms).index(arm)]
-    open_ = [row["arm"] for row in smaller if row["state"] == "open"]
-    if arm == best and smaller and len(open_) == len(smaller):
+    at_most = any(row["state"] == "open" for row in smaller)
+    if arm == best and at_most and all(row["state"] == "open" for row in smaller):
         said = (
             f"Inconclusive at n = {study.n_patients} patients: {names[best]} did best (AUC "
             f"{aucs[best]:.3f}), but no smaller window is shown to be worse, nor to be within "
@@ -98,7 +104,7 @@ def find_smallest_window(
         )
         return _answer(said, None, best, margin, windows, share)
     said = _say(study, windows, arm, best, margin, level, names)
-    return _answer(said, arm, best, margin, windows, share)
+    return _answer(said, arm, best, margin, windows, share, at_most=at_most)
 
 
 def _answer(
@@ -108,11 +114,14 @@ def _answer(
     margin: float,
     windows: list[dict[str, Any]],
     distribution: list[dict[str, Any]],
+    *,
+    at_most: bool = False,
 ) -> dict[str, Any]:
     return {
         "sentence": sentence,
         "decided": arm is not None,
         "arm": arm,
+        "at_most": at_most,
         "best": best,
         "margin": margin,
         "windows": windows,
@@ -130,7 +139,10 @@ def _hold_against(
     if name == best or low > -margin or spread.error == 0 == spread.value:
         state = "enough"
     else:
-        state = "worse" if high < 0 else "open"
+        pairs = math.comb(len(study.arms), 2)
+        # So far out there are too few draws for a quantile.
+        reach = float(stdtrit(spread.freedom, 1 - (1 - level) / 2 / pairs)) * spread.error
+        state = "worse" if max(high, spread.value + reach) < 0 else "open"
     return {
         "arm": name,
         "auc": plain(float(arm.parts["auc"].values.mean())),
@@ -157,18 +169,25 @@ def _count_smallest(study: Study, margin: float) -> list[dict[str, Any]]:
 def _explain_chance(study: Study, best: str, level: float, names: Mapping[str, str]) -> str:
     """Says that the networks learned nothing, where that cannot be excluded; else nothing."""
     arm = study.arms[best]
-    if is_perfect(arm):
-        return ""
-    alone = spread_mean([arm.parts["auc"]])
     adjusted = 1 - (1 - level) / len(study.arms)
-    low, high = logit_interval(alone, adjusted)
+    if is_perfect(arm):
+        value, low, high = 1.0, _bound_perfect(study, adjusted), 1.0
+    else:
+        alone = spread_mean([arm.parts["auc"]])
+        value, (low, high) = alone.value, logit_interval(alone, adjusted)
     if low > CHANCE:
         return ""
     return (
         f"Nothing is decided: the networks learned nothing that shows at n = {study.n_patients} "
-        f"patients. The best AUC, of {names[best]}, is {alone.value:.3f} ({low:.3f} to "
+        f"patients. The best AUC, of {names[best]}, is {value:.3f} ({low:.3f} to "
         f"{high:.3f}), which holds {CHANCE}."
     )
+
+
+def _bound_perfect(study: Study, level: float) -> float:
+    """Returns the AUC that no error on these patients cannot exclude."""
+    terms = list_terms(study.outcomes, study.positive, DEFAULT_THRESHOLD)["auc"]
+    return exact_interval(1, count_trials(study.outcomes, terms), level)[0]
 
 
 def _say(
@@ -193,7 +212,10 @@ def _say(
             f"{by_name[best]['auc']:.3f} of {names[best]} (difference {row['difference']:+.3f}, "
             f"lower {level:.0%} limit {row['low']:+.3f})"
         )
-    said = f"The smallest window that is enough is {said}, at n = {study.n_patients} patients."
+    opening = (
+        "The window that is needed is at most" if open_ else "The smallest window that is enough is"
+    )
+    said = f"{opening} {said}, at n = {study.n_patients} patients."
     if worse:
         said += f" Worse: {', '.join(worse)}."
     if open_:
@@ -201,8 +223,7 @@ def _say(
     if arm == best and arm == windows[-1]["arm"] and len(windows) > 1:
         said += " It is the widest that was tried; a wider one may be better still."
     if is_perfect(study.arms[arm]):
-        terms = list_terms(study.outcomes, study.positive, DEFAULT_THRESHOLD)["auc"]
-        low, _ = exact_interval(1, count_trials(study.outcomes, terms), level)
+        low = _bound_perfect(study, level)
         said += (
             f" It makes no error on these patients, who cannot exclude an AUC down to {low:.3f}."
         )

@@ -98,10 +98,10 @@ def _mark_answer(axes: Axes, result: Result, places: Mapping[str, float]) -> Non
     if best in places and _value(result, best) is not None:
         top = float(_value(result, best) or 0)
         axes.plot(places[best], top, "*", color=COLOURS[1], markersize=10, zorder=5, label="best")
-        sign = 1 if result["metric"] == "auc" else -1
+        down = 1 if result["metric"] == "auc" else -1
         margin = float(answer.get("margin") or result["margin"])
         axes.axhspan(
-            top - sign * margin,
+            top - down * margin,
             top,
             color=COLOURS[1],
             alpha=0.14,
@@ -109,12 +109,13 @@ def _mark_answer(axes: Axes, result: Result, places: Mapping[str, float]) -> Non
             label=f"margin {margin:g} below the best",
         )
     if answer.get("arm") in places:
+        sign = "≤" if answer.get("at_most") else "="
         axes.axvline(
             places[answer["arm"]],
             color=COLOURS[2],
             linestyle="--",
             linewidth=1.2,
-            label=f"W* = {_say_window(arms[answer['arm']], result)}",
+            label=f"W* {sign} {_say_window(arms[answer['arm']], result)}",
         )
     if len(result["seeds"]) > 1:
         axes.plot([], [], "o", mfc="white", mec=GREY, markersize=3.5, label="one seed")

@@ -170,7 +170,23 @@ def _describe_design(result: Result) -> str:
         f"{seen}; {say_count(result['folds'], 'fold')} and "
         f"{say_count(len(result['seeds']), 'seed')} of {say_count(len(result['arms']), 'arm')}. "
         f"The network is {result['network']} in every window, with {length} at its input; slices "
-        "beyond the window are copies of the middle one, and the evidence is the same in all arms."
+        f"beyond the window are copies of the middle one. {_describe_evidence(result)}"
+    )
+
+
+def _describe_evidence(result: Result) -> str:
+    """Says which slices of a case decide, and whether these are more in wider windows."""
+    if result["task"] != "scan":
+        target = "slice" if result["task"] == "slice" else "place"
+        return f"Each {target} is decided from the window around it."
+    if result["positions"] == "every":
+        return (
+            "A scan is decided from the windows around all of its slices, so that every arm sees "
+            "every slice."
+        )
+    return (
+        "A scan is decided from the window around its middle slice alone, so that a wider window "
+        "also brings slices that a smaller one never sees."
     )
 
 

@@ -18,10 +18,11 @@ SHOWN_FLIPPED = 20
 def list_windows(result: Result) -> list[dict[str, Any]]:
     """Returns a row a window, W* and the best one marked."""
     answer = result["answer"]
+    star = "W* at most" if answer.get("at_most") else "W*"
     rows = []
     for name in result["curve"]:
         arm = result["arms"][name]
-        marks = ["W*"] if name == answer.get("arm") else []
+        marks = [star] if name == answer.get("arm") else []
         marks += ["best"] if name == answer.get("best") else []
         seeds = [s["auc"] for s in arm.get("auc_by_seed") or [] if s.get("auc") is not None]
         rows.append(

@@ -44,3 +44,27 @@ def test_an_answer_that_dealt_labels_give_is_not_as_expected() -> None:
     assert row["met"] is False
     assert "6 trainings" in row["sentence"]
     assert "find it first" in row["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("chance", "met"),
+    [
+        (Chance(0.93, 0.41, 1.0, 2), None),  # a leak would look like this
+        (Chance(0.52, 0.41, 0.63, 6), True),
+        (Chance(0.80, 0.55, 1.0, 3), False),
+    ],
+)
+def test_trainings_too_few_to_tell_a_leak_are_not_as_expected(
+    chance: Chance, met: bool | None
+) -> None:
+    compared = [{"family": "controls", "a": "permuted_labels", "sentence": ""}]
+    (row,) = judge_controls(compared, ["permuted_labels"], repeat_met=None, chance=chance)
+    assert row["met"] is met
+    assert ("too few to tell" in row["sentence"]) == (met is None)
+
+
+def test_copies_that_are_one_arm_with_the_narrowest_window_have_met_nothing() -> None:
+    compared = [{"family": "controls", "a": "repeat", "sentence": "They are equal."}]
+    (row,) = judge_controls(compared, ["repeat"], repeat_met=None, repeat_is="1 slice", chance=None)
+    assert row["met"] is None
+    assert "the window of 1 slice by construction. They are equal." in row["sentence"]
