@@ -220,9 +220,10 @@ def _say(
         said += f" Worse: {', '.join(worse)}."
     if open_:
         said += f" Not shown to be enough, nor to be worse: {', '.join(open_)}."
-    if arm == best and arm == windows[-1]["arm"] and len(windows) > 1:
+    perfect = is_perfect(study.arms[arm])
+    if arm == best and arm == windows[-1]["arm"] and len(windows) > 1 and not perfect:
         said += " It is the widest that was tried; a wider one may be better still."
-    if is_perfect(study.arms[arm]):
+    if perfect:
         low = _bound_perfect(study, level)
         said += (
             f" It makes no error on these patients, who cannot exclude an AUC down to {low:.3f}."

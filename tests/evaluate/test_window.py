@@ -80,6 +80,12 @@ def test_a_window_worse_than_a_perfect_one_is_not_enough() -> None:
     assert states(found)[0] == "worse"
 
 
+def test_nothing_is_better_than_no_error() -> None:
+    found = find_smallest_window(make_curve([1, 1, 40], patients=60), margin=0.02, resamples=DRAWS)
+    assert found["arm"] == "w5"
+    assert "may be better" not in found["sentence"]
+
+
 def test_one_window_is_the_best_of_one() -> None:
     found = find_smallest_window(make_curve([3]), margin=0.02, resamples=DRAWS)
     assert (found["arm"], found["best"]) == ("w1", "w1")
