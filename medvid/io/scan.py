@@ -23,7 +23,7 @@ from medvid.io.scan_tasks import (
     run_series,
     run_task,
 )
-from medvid.io.sidecars import is_sidecar
+from medvid.io.sidecars import has_dicom_mark, is_sidecar
 from medvid.io.video import is_video
 from medvid.io.wording import agree, count
 
@@ -187,7 +187,8 @@ def _name_kind(file: Path) -> str:
     header_beside = any(file.with_suffix(ending).exists() for ending in (".mhd", ".nhdr"))
     if name.endswith(VOXEL_FILES) and header_beside:
         return "ignored"
-    return "ignored" if is_sidecar(file) or name.endswith(PICTURES) else "dicom"
+    picture = name.endswith(PICTURES) and not has_dicom_mark(file)
+    return "ignored" if picture or is_sidecar(file) else "dicom"
 
 
 def _count_ignored(root: Path, files: Sequence[Path]) -> ScanRow:

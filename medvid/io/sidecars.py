@@ -1,4 +1,4 @@
-"""Which files of a folder may be scans, told by their names alone."""
+"""Which files of a folder may be scans: all that are not clearly something else."""
 
 import os
 from pathlib import Path
@@ -15,13 +15,40 @@ SIDECARS = frozenset(
 )
 """Files that lie beside scans and are none, by their extension."""
 
-SIDECAR_NAMES = frozenset({"license", "readme", "dicomdir", "lockfile", "version", "thumbs.db"})
+SIDECAR_NAMES = frozenset({"license", "readme", "lockfile", "version", "thumbs.db"})
+
+
+DIRECTORY = "dicomdir"
+"""DICOM too, and no scan: the table of contents of a CD."""
+
+PREAMBLE = 128
+MARK = b"DICM"
+"""What a DICOM file says behind so many bytes."""
 
 
 def is_sidecar(path: Path) -> bool:
-    """Whether a file is clearly no scan: a table, a text, a DICOMDIR, a hidden file."""
+    """Whether a file is clearly no scan: a table, a text, a DICOMDIR, a hidden file.
+
+    Slices have any name, such as `IM_0007.log` or a UID that ends in `.7.py`. Of a file that is
+    called like something else the first bytes are read; DICOM is never passed over.
+    """
     name = path.name.lower()
-    return name in SIDECAR_NAMES or name.startswith(".") or path.suffix.lower() in SIDECARS
+    if name == DIRECTORY:
+        return True
+    called = name in SIDECAR_NAMES or name.startswith(".") or path.suffix.lower() in SIDECARS
+    return called and not has_dicom_mark(path)
+
+
+def has_dicom_mark(path: Path) -> bool:
+    """Whether a file says that it is DICOM, whatever it is called."""
+    try:
+        if not path.is_file():  # a pipe, where opening might wait for ever
+            return False
+        with path.open("rb", buffering=0) as file:
+            file.seek(PREAMBLE)
+            return file.read(len(MARK)) == MARK
+    except OSError:
+        return False
 
 
 def list_files(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """What lies beside slices and is none has a row with its reason, and never gets into the stack."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pydicom.uid import UID
 from medvid.contract import GeometryError
 from medvid.io import open_stack
 from medvid.io.scan import ScanRow, scan_tree
+from medvid.io.sidecars import list_images
 
 Change = Callable[[pydicom.Dataset], None]
 
@@ -138,6 +140,47 @@ def test_everything_together_has_a_row_each(series: Path, volume: NDArray[np.int
     refused = {row.files: row.code for row in rows if row.verdict == "refused"}
     assert refused == {(name,): code for name, (_, code, _) in OBJECTS.items()}
     assert [row.frames for row in rows if row.verdict == "ok"] == [8]
+    np.testing.assert_array_equal(open_stack(series).read()[0], volume)
+
+
+@pytest.mark.parametrize(
+    "name", ["IM_0008.log", "1.2.840.7.py", "1.2.840.7.db", ".IM_0008", "README", "IM_0008.jpg"]
+)
+def test_a_slice_is_known_by_what_it_is_and_not_by_its_name(
+    series: Path, volume: NDArray[np.int16], name: str
+) -> None:
+    (series / "IM_0008.dcm").rename(series / name)
+    (series / "notes.log").write_text("no scan", encoding="utf-8")
+    (series / ".hidden").touch()
+    rows = {row.verdict: row for row in scan_tree(series)}
+    assert rows["ok"].frames == 8
+    assert rows["ignored"].files == (".hidden", "notes.log")
+    np.testing.assert_array_equal(open_stack(series).read()[0], volume)
+    assert {file.name for file in list_images(series)} == {
+        *(f"IM_000{number}.dcm" for number in range(1, 8)),
+        name,
+    }
+
+
+def test_a_directory_file_is_dicom_and_no_scan(series: Path, volume: NDArray[np.int16]) -> None:
+    image = pydicom.dcmread(series / "IM_0001.dcm")
+    be("1.2.840.10008.1.3.10")(image)
+    image.save_as(series / "DICOMDIR")
+    rows = {row.verdict: row for row in scan_tree(series)}
+    assert (rows["ok"].frames, rows["ignored"].files) == (8, ("DICOMDIR",))
+    np.testing.assert_array_equal(open_stack(series / "DICOMDIR").read()[0], volume)
+    (series / "DICOMDIR").rename(series / "DICOMDIR.txt")
+    rows = {row.verdict: row for row in scan_tree(series)}
+    assert (rows["ok"].frames, rows["refused"].code) == (8, "directory")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+@pytest.mark.timeout(60)
+def test_a_pipe_with_a_text_files_name_is_not_waited_for(
+    series: Path, volume: NDArray[np.int16]
+) -> None:
+    os.mkfifo(series / "pipe.log")
+    assert series / "pipe.log" not in list_images(series)
     np.testing.assert_array_equal(open_stack(series).read()[0], volume)
 
 
