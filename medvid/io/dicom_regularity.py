@@ -119,18 +119,18 @@ def _explain_crowd(
 ) -> GeometryError:
     images = [image for place in differing for image in place]
     start = head(images[0])
-    if len(differing) < len(places):
-        return GeometryError(
-            f"{start}different images lie at one place ({name_images(images)}), and nothing in "
-            "their headers says which of them belongs to the stack. Look at them and move the "
-            "wrong ones out of the folder, or leave the series out.",
-            code="duplicate_slice",
-            files=list_paths(images),
-        )
-    tags = differing_tags(places[0])
+    tags = _list_differing(differing)
     why = (
         f"; they differ in {', '.join(tags)}, which does not sort them into stacks" if tags else ""
     )
+    if len(differing) < len(places):
+        why = why or ", and nothing in their headers says which of them belongs to the stack"
+        return GeometryError(
+            f"{start}different images lie at one place ({name_images(images)}){why}. Look at them "
+            "and move the wrong ones out of the folder, or leave the series out.",
+            code="duplicate_slice",
+            files=list_paths(images),
+        )
     what = (
         f"all {len(places[0])} images lie at one place ({name_images(images)})"
         if len(places) == 1
@@ -151,6 +151,12 @@ def differing_tags(images: Sequence[SliceHeader]) -> list[str]:
         for number, keyword in enumerate(SPLITTING)
         if len({image.splitting[number] for image in images}) > 1
     ]
+
+
+def _list_differing(places: Sequence[Sequence[SliceHeader]]) -> list[str]:
+    """Returns which of the `SPLITTING` tags tell images at any of some places apart."""
+    found = {keyword for place in places for keyword in differing_tags(place)}
+    return [keyword for keyword in SPLITTING if keyword in found]
 
 
 def _are_equal(place: Sequence[SliceHeader]) -> bool:

@@ -117,6 +117,20 @@ def test_another_image_at_one_place_is_refused(series: Path, tmp_path: Path) -> 
     assert only_row(series).verdict == "ok"
 
 
+def test_a_single_image_of_another_echo_is_told_by_its_tag(series: Path) -> None:
+    def echo(image: pydicom.Dataset) -> None:
+        blacken(image)
+        image.EchoTime = 80
+
+    for file in files_of(series):
+        edit(file, lambda image: setattr(image, "EchoTime", 10))
+    edit(files_of(series)[3], rename("2.25.7", echo), series / "echo.dcm")
+    row = only_row(series)
+    assert (row.verdict, row.code) == ("refused", "duplicate_slice")
+    assert "(IM_0004.dcm, echo.dcm); they differ in EchoTime, which does not sort" in row.reason
+    assert "nothing in their headers" not in row.reason
+
+
 def test_an_identical_duplicate_is_left_out_and_noted(series: Path) -> None:
     edit(files_of(series)[3], rename("2.25.7", lambda _: None), series / "copy.dcm")
     row = only_row(series)
