@@ -300,14 +300,14 @@ def rescales(folder: Path) -> Sequence[Truth]:
 
 
 def inverted(folder: Path) -> Sequence[Truth]:
-    """Low values are bright."""
+    """Low values are bright: of MR, whose values have no unit that forbids to turn them."""
 
     def edit(image: Dataset, index: int) -> None:
         image.PhotometricInterpretation = "MONOCHROME1"
         image.BitsStored, image.HighBit = 12, 11
         image.PixelData = (4095 - image.pixel_array).astype("<u2").tobytes()
 
-    return [write_slices(folder, edit)]
+    return [write_slices(folder, edit, modality="MR")]
 
 
 def lookup(folder: Path) -> Sequence[Truth]:

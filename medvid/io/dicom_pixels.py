@@ -37,6 +37,13 @@ THREADED_FROM = 8
 
 INT16 = np.iinfo(np.int16)
 
+CALIBRATED = frozenset({"CT", "PT"})
+"""Modalities whose rescale leads to a physical unit: MONOCHROME1 then says how to show values, and
+nothing of what they are."""
+
+RUST = "pyo3_runtime"
+"""Module of what a codec written in Rust raises where it gives up: no `Exception`, as if somebody
+had stopped the program, and it cannot be sent between processes."""
 
 LOSSY: Mapping[str, str] = {
     "1.2.840.10008.1.2.4.50": "JPEG",
@@ -73,7 +80,9 @@ def describe_pixels(header: SliceHeader) -> tuple[str, ...]:
     if header.syntax in LOSSY:
         method = LOSSY[header.syntax]
         notes.append(f"Pixels were packed by a method that may lose detail ({method}).")
-    if header.photometric == "MONOCHROME1":
+    if header.photometric == "MONOCHROME1" and header.modality in CALIBRATED:
+        notes.append("Low values are shown bright (MONOCHROME1); the values are as they are.")
+    if _is_inverted(header):
         notes.append("Grey values are stored inverted (MONOCHROME1) and were turned back.")
     if header.padding is not None and header.modality == "CT":
         low, high = header.padding
@@ -132,6 +141,10 @@ def _stored_range(header: SliceHeader) -> tuple[int, int]:
     return (-(1 << stored - 1), (1 << stored - 1) - 1) if header.signed else (0, (1 << stored) - 1)
 
 
+def _is_inverted(header: SliceHeader) -> bool:
+    return header.photometric == "MONOCHROME1" and header.modality not in CALIBRATED
+
+
 def _padding_is_outside(header: SliceHeader) -> bool:
     if header.padding is None or header.modality != "CT":
         return False
@@ -144,7 +157,7 @@ def _place(header: SliceHeader, stored: NDArray[Any], out: NDArray[Any]) -> None
     if header.padding is not None and _padding_is_outside(header):
         low, high = header.padding
         padded = (stored >= low) & (stored <= high)
-    if header.photometric == "MONOCHROME1":
+    if _is_inverted(header):
         stored = (sum(_stored_range(header)) - stored.astype(np.int32)).astype(np.int32)
     if header.table is not None:
         out[...] = look_up(header.table, stored)
@@ -257,7 +270,9 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (MemoryError, MedvidError):
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__module__ != RUST:
+            raise
         raise DataError(
             f"{path} cannot be decoded: its compressed pixels are damaged or cut off "
             f"({type(error).__name__}). Export it again.",
