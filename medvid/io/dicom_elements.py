@@ -6,17 +6,20 @@ out of the ordinary is left to pydicom, which forgives more: other byte orders, 
 preamble, a header that contradicts itself.
 """
 
+import os
 import struct
 import warnings
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from medvid.contract import DataError
+from medvid.io.dicom_fragments import END_OF_SEQUENCE, ITEM, count_fragments
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -27,6 +30,9 @@ COMPRESSED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")
 
 UNCOMPRESSED = frozenset({IMPLICIT, EXPLICIT})
 """Pixel bytes lie in the file as numpy wants them."""
+
+NATIVE = UNCOMPRESSED | {DEFLATED, BIG_ENDIAN}
+"""Every pixel has a number of bytes, wherever these lie."""
 
 ENCAPSULATED = -1
 NO_PIXELS = -2
@@ -40,9 +46,7 @@ PREAMBLE = 132
 PIXELS = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
 STORAGE_CLASS = 0x00020002
-ITEM = 0xFFFEE000
 END_OF_ITEM = 0xFFFEE00D
-END_OF_SEQUENCE = 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
 DEEPEST = 16
 """Sequences within sequences; real files have five."""
@@ -57,6 +61,7 @@ VRS = LONG_VRS | {
 HEADER_ERRORS = (
     *(InvalidDicomError, BytesLengthException, NotImplementedError, AttributeError, TypeError),
     *(EOFError, ValueError, KeyError, IndexError, OverflowError, RecursionError, struct.error),
+    zlib.error,
 )
 """What pydicom raises for headers that are cut off or overwritten."""
 
@@ -73,7 +78,9 @@ class Elements:
         order: `<` or `>`, of binary values.
         syntax: transfer syntax UID, "" when the file does not say.
         offset: where the pixels' bytes begin; `ENCAPSULATED` or `NO_PIXELS`.
-        length: of the pixels' bytes.
+        length: of the pixels' bytes; 0 where they are compressed.
+        items: where the first item of compressed pixels begins; -1 where there are none.
+        fragments: of compressed pixels that are whole; -1 where there are none.
     """
 
     values: Mapping[int, bytes]
@@ -81,6 +88,8 @@ class Elements:
     syntax: str
     offset: int
     length: int
+    items: int = -1
+    fragments: int = -1
 
 
 def looks_like_dicom(start: bytes) -> bool:
@@ -110,7 +119,11 @@ def read_elements(path: Path, wanted: frozenset[int]) -> Elements:
                 start += file.read(SECOND_READ)
                 whole = len(start) < FIRST_READ + SECOND_READ
                 found = _walk(start, wanted, whole=whole)
-        return _ask_pydicom(path, wanted) if found is None else found
+            if found is None:
+                found = _ask_pydicom(path, wanted)
+            if found.items < 0:
+                return found
+            return replace(found, fragments=count_fragments(file, found.items, found.syntax))
     except OSError as error:
         if error.strerror is None:
             # Not the disk's error but pydicom's, of a length that leads out of the file.
@@ -150,7 +163,9 @@ def _walk(data: bytes, wanted: frozenset[int], *, whole: bool) -> Elements | Non
         return None
     if place < 0:
         return Elements(values, "<", syntax, NO_PIXELS, 0)
-    if length == UNDEFINED or syntax not in UNCOMPRESSED:
+    if length == UNDEFINED:
+        return Elements(values, "<", syntax, ENCAPSULATED, 0, items=place)
+    if syntax not in UNCOMPRESSED:
         return Elements(values, "<", syntax, ENCAPSULATED if length else NO_PIXELS, 0)
     return Elements(values, "<", syntax, place, length)
 
@@ -250,11 +265,11 @@ def _ask_pydicom(path: Path, wanted: frozenset[int]) -> Elements:
         if len(dataset) == 0 and not storage:
             raise InvalidDicomError  # bytes that happen to begin like one
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")).strip(" \0")
-        offset, length = _find_pixels(file, syntax)
+        offset, length, items = _find_pixels(file, syntax)
         values = {int(tag): _raw(dataset, int(tag)) for tag in dataset.keys()}  # noqa: SIM118
         values[STORAGE_CLASS] = storage.encode()
         order = ">" if dataset.original_encoding[1] is False else "<"
-        return Elements(values, order, syntax, offset, length)
+        return Elements(values, order, syntax, offset, length, items)
 
 
 def _raw(dataset: pydicom.Dataset, tag: int) -> bytes:
@@ -262,19 +277,31 @@ def _raw(dataset: pydicom.Dataset, tag: int) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _find_pixels(file: BinaryIO, syntax: str) -> tuple[int, int]:
-    """Returns where the pixels' bytes begin and how many there should be."""
-    if syntax and syntax not in UNCOMPRESSED:
-        # pydicom parses a deflated file from memory, so this file's place says nothing.
-        if syntax == DEFLATED:
-            return ENCAPSULATED, 0
-        return (NO_PIXELS if not file.read(4) else ENCAPSULATED), 0
+def _find_pixels(file: BinaryIO, syntax: str) -> tuple[int, int, int]:
+    """Returns where the pixels' bytes begin, how many there are, and where items begin."""
+    if syntax == DEFLATED:
+        # pydicom parses it from memory, so this file's place says nothing.
+        return ENCAPSULATED, _measure_deflated(file), -1
     begin = file.tell()
     head = file.read(12)
-    if head[:4] != b"\xe0\x7f\x10\x00" or len(head) < 12:
-        return NO_PIXELS, 0
+    order: Literal["little", "big"] = "big" if syntax == BIG_ENDIAN else "little"
+    tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:4], order)
+    if tag != PIXELS or len(head) < 12:
+        return NO_PIXELS, 0, -1
     explicit = head[4:6] in (b"OW", b"OB")
-    length = int.from_bytes(head[8:12] if explicit else head[4:8], "little")
+    begin += 12 if explicit else 8
+    length = int.from_bytes(head[8:12] if explicit else head[4:8], order)
     if length == UNDEFINED:
-        return ENCAPSULATED, 0
-    return begin + (12 if explicit else 8), length
+        return ENCAPSULATED, 0, begin
+    if syntax == BIG_ENDIAN:
+        return ENCAPSULATED, min(length, file.seek(0, os.SEEK_END) - begin), -1
+    if syntax and syntax not in UNCOMPRESSED:
+        return ENCAPSULATED if length else NO_PIXELS, 0, -1
+    return begin, length, -1
+
+
+def _measure_deflated(file: BinaryIO) -> int:
+    """Returns how many bytes of pixels a deflated file holds."""
+    file.seek(0)
+    dataset = pydicom.dcmread(file, specific_tags=["PixelData"], force=True)
+    return len(_raw(dataset, PIXELS)) if "PixelData" in dataset else 0

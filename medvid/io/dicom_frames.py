@@ -105,14 +105,19 @@ def _read_frame(header: SliceHeader, number: int, groups: Sequence[Dataset | Non
     position = _numbers(_find(groups, "PlanePositionSequence", "ImagePositionPatient"), 3)
     orientation = _numbers(_find(groups, "PlaneOrientationSequence", "ImageOrientationPatient"), 6)
     pixel_spacing = _numbers(_find(groups, "PixelMeasuresSequence", "PixelSpacing"), 2)
-    slope = _numbers(_find(groups, "PixelValueTransformationSequence", "RescaleSlope"), 1)
-    intercept = _numbers(_find(groups, "PixelValueTransformationSequence", "RescaleIntercept"), 1)
+    slope, intercept = (
+        _numbers(_find(groups, "PixelValueTransformationSequence", keyword), 1)
+        for keyword in ("RescaleSlope", "RescaleIntercept")
+    )
+    unit = _text(_find(groups, "PixelValueTransformationSequence", "RescaleType"))
     kinds = (_find(groups, sequence, "FrameType") for sequence in FRAME_TYPES)
     kind = _text(next((one for one in kinds if one is not None), None))
     own = {name: _text(_find(groups, *where)) for name, where in OF_FRAMES.items()}
     own["ImageType"] = kind
     rows, columns = header.shape
     size = rows * columns * header.bits[0] // 8
+    # More bytes than all frames have put every frame but the first in a wrong place.
+    surplus = max(0, header.length - header.frames * size)
     thickness = _numbers(_find(groups, "PixelMeasuresSequence", "SliceThickness"), 1)
     return replace(
         header,
@@ -123,9 +128,11 @@ def _read_frame(header: SliceHeader, number: int, groups: Sequence[Dataset | Non
         pixel_spacing=pixel_spacing or header.pixel_spacing,
         slope=header.slope if slope is None else slope[0],
         intercept=header.intercept if intercept is None else intercept[0],
+        rescaled=header.rescaled or (slope is not None and intercept is not None),
+        rescale_type=unit or header.rescale_type,
         image_type=tuple(kind.split("\\")) if kind else header.image_type,
         offset=header.offset + number * size if header.offset >= 0 else header.offset,
-        length=max(0, min(size, header.length - number * size)),
+        length=max(0, min(size, header.length - number * size)) + surplus,
         splitting=tuple(
             plain_number(own.get(name, "")) or known
             for name, known in zip(SPLITTING, header.splitting, strict=True)

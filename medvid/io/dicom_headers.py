@@ -39,12 +39,14 @@ KEYWORDS = (
     "Columns",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
     "PixelRepresentation",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "NumberOfFrames",
     "RescaleSlope",
     "RescaleIntercept",
+    "RescaleType",
     "ModalityLUTSequence",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
@@ -148,7 +150,9 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         value = values.integer("PixelPaddingValue", 0, signed=signed)
         limit = values.integer("PixelPaddingRangeLimit", value, signed=signed)
         padding = (min(value, limit), max(value, limit))
-    frames = values.text("NumberOfFrames")
+    stored = values.integer("BitsStored", 0)
+    written = values.text("NumberOfFrames")
+    frames = int(written) if written.isdecimal() else 1
     thickness = values.numbers("SliceThickness", 1)
     return SliceHeader(
         path=path,
@@ -163,19 +167,23 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         pixel_spacing=values.numbers("PixelSpacing", 2),
         shape=(values.integer("Rows", 0), values.integer("Columns", 0)),
         # Neither signed nor unsigned: how many bits there are then says nothing.
-        bits=(allocated, values.integer("BitsStored", 0) if representation < UNKNOWN_SIGN else 0),
+        bits=(allocated, stored if representation < UNKNOWN_SIGN else 0),
+        high_bit=values.integer("HighBit", stored - 1),
         signed=signed,
         samples=values.integer("SamplesPerPixel", 1),
         photometric=values.text("PhotometricInterpretation"),
-        frames=int(frames) if frames.isdecimal() else 1,
+        frames=frames,
         frame=-1,
         slope=values.number("RescaleSlope", 1.0),
         intercept=values.number("RescaleIntercept", 0.0),
+        rescaled=bool(values.text("RescaleSlope") and values.text("RescaleIntercept")),
+        rescale_type=values.text("RescaleType"),
         table=read_table(path) if "ModalityLUTSequence" in values else None,
         padding=padding,
         syntax=elements.syntax,
         offset=elements.offset,
         length=elements.length,
+        cut=0 <= elements.fragments < max(frames, 1),
         splitting=tuple(plain_number(text) for text in values.joined(SPLITTING)),
         times=values.joined(TIMES),
         thickness=None if thickness is None else thickness[0],

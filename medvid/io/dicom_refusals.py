@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.pixels.decoders.base import get_decoder
 
-from medvid.io.dicom_elements import NO_PIXELS, UNCOMPRESSED
+from medvid.io.dicom_elements import NATIVE, NO_PIXELS, UNCOMPRESSED
 from medvid.io.dicom_slice import SECONDARY_CAPTURE, SliceHeader
 from medvid.io.dicom_tables import BROKEN
 from medvid.io.wording import count
@@ -59,6 +59,10 @@ PLUGINS: Mapping[str, str] = {
     "1.2.840.10008.1.2.4.90": "pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4.91": "pylibjpeg-openjpeg",
 }
+
+HOUNSFIELD = ("HU", "HOUNSFIELD", "US", "UNSPECIFIED")
+"""Beginnings of a RescaleType that leaves CT in HU; `US` is DICOM's word for unspecified, and
+without any word HU are meant."""
 
 GREY = ("MONOCHROME1", "MONOCHROME2", "")
 """Known meanings of grey values. Where nothing stands, they are taken as they are usual."""
@@ -140,30 +144,66 @@ def _refuse_pixels(header: SliceHeader) -> tuple[str, str] | None:
             f"has {stored} of {allocated} bits a pixel, or a sign that the standard does not know; "
             "8 and 16 bits, signed or not, can be read.",
         )
+    if header.high_bit != stored - 1:
+        return (
+            "high_bit",
+            f"stores {stored} bits a pixel and says that the highest is number {header.high_bit}, "
+            f"where only {stored - 1} is allowed: its values are uncertain. Export it again.",
+        )
     if header.photometric not in GREY:
         return (
             "photometric",
             "does not say whether its grey values are inverted (PhotometricInterpretation is "
             "neither MONOCHROME1 nor MONOCHROME2).",
         )
+    return _refuse_scale(header) or _refuse_bytes(header) or refuse_syntax(header.syntax)
+
+
+def _refuse_scale(header: SliceHeader) -> tuple[str, str] | None:
+    """Refuses values without a unit: slope and intercept are what makes HU of stored values."""
     if not np.isfinite([header.slope, header.intercept]).all() or header.slope == 0:
         return "rescale_invalid", "has a rescale slope of zero, or one that is not a number."
+    if header.modality != "CT" or header.table is not None:
+        return None
+    if not header.rescaled:
+        return (
+            "no_rescale",
+            "is CT without RescaleSlope and RescaleIntercept, so its values are not known to be "
+            "HU. Export it again with them; if you know what they are, write them into the file.",
+        )
+    if not (header.rescale_type or "HU").upper().startswith(HOUNSFIELD):
+        return (
+            "not_hu",
+            "is called CT, and its RescaleType says that its values are no HU (such as a map of "
+            "iodine or of atomic numbers). Leave it out.",
+        )
+    return None
+
+
+def _refuse_bytes(header: SliceHeader) -> tuple[str, str] | None:
+    """Refuses pixels that are cut off, or of which there are more than the header explains."""
+    if header.cut:
+        return (
+            "truncated",
+            "is cut off or damaged: its compressed pixels end before they should. Copy or export "
+            "it again.",
+        )
+    if header.offset < 0 and (header.syntax not in NATIVE or header.syntax in UNCOMPRESSED):
+        return None
+    wanted = header.shape[0] * header.shape[1] * header.bits[0] // 8
+    there = header.length
     if header.offset >= 0:
-        wanted = header.shape[0] * header.shape[1] * allocated // 8
-        there = min(header.length, _size(header.path) - header.offset)
-        if there < wanted:
-            return (
-                "truncated",
-                f"is cut off: {max(there, 0)} of {wanted} bytes of pixels are there.",
-            )
-        if header.frames == 1 and header.length >= wanted + header.shape[1] * allocated // 8:
-            # More than padding: rows, columns or bits are not those that the pixels have.
-            return (
-                "pixels_surplus",
-                f"holds {header.length} bytes of pixels, and its header explains {wanted}: it says "
-                "too few rows, columns or bits, or hides further frames. Export it again.",
-            )
-    return refuse_syntax(header.syntax)
+        there = min(there, _size(header.path) - header.offset)
+    if there < wanted:
+        return "truncated", f"is cut off: {max(there, 0)} of {wanted} bytes of pixels are there."
+    # One byte makes an odd number even. Anything else: rows, columns or bits are not the pixels'.
+    if header.length - wanted > wanted % 2:
+        return (
+            "pixels_surplus",
+            f"holds {header.length} bytes of pixels, and its header explains {wanted}: it says "
+            "too few rows, columns or bits, or hides further frames. Export it again.",
+        )
+    return None
 
 
 def _size(path: Path) -> int:

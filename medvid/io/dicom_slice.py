@@ -68,6 +68,7 @@ class SliceHeader:
         pixel_spacing: mm between rows, between columns; None when absent.
         shape: (rows, columns).
         bits: (allocated, stored).
+        high_bit: number of the highest stored bit, from 0.
         signed: whether stored values are two's complement.
         samples: per pixel; 1 is grey.
         photometric: PhotometricInterpretation.
@@ -75,11 +76,14 @@ class SliceHeader:
         frame: which of them this is, from 0; -1 for the whole file.
         slope: of the rescale to the modality's unit (HU for CT).
         intercept: of the same.
+        rescaled: whether the file states slope and intercept.
+        rescale_type: the unit that they lead to, in DICOM's word; "" when absent.
         table: the lookup table that stands in place of slope and intercept.
         padding: lowest and highest stored value that mean "outside"; None when absent.
         syntax: transfer syntax UID.
         offset: where the pixels' bytes begin; -1 when they are encapsulated, -2 without any.
-        length: of the pixels' bytes.
+        length: of the pixels' bytes; 0 when they are compressed.
+        cut: whether compressed pixels end before they should.
         splitting: values of the `SPLITTING` tags, as text.
         times: values of the `TIMES` tags, as text.
         thickness: of the slice in mm; None when absent.
@@ -101,6 +105,7 @@ class SliceHeader:
     pixel_spacing: tuple[float, ...] | None
     shape: tuple[int, int]
     bits: tuple[int, int]
+    high_bit: int
     signed: bool
     samples: int
     photometric: str
@@ -108,11 +113,14 @@ class SliceHeader:
     frame: int
     slope: float
     intercept: float
+    rescaled: bool
+    rescale_type: str
     table: Table | None
     padding: tuple[int, int] | None
     syntax: str
     offset: int
     length: int
+    cut: bool
     splitting: tuple[str, ...]
     times: tuple[str, ...]
     thickness: float | None

@@ -8,12 +8,22 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from medvid.contract import MedvidError
 from medvid.io import open_stack
 from medvid.io.scan import scan_tree
 from medvid.io.write import write_dicom_series, write_nifti
 from medvid.io.write_video import write_video
+from tests.io.packed import PACKED, change_all, recode
 
 
 def spoil_slope(image: pydicom.Dataset) -> None:
@@ -39,6 +49,10 @@ def lose_rows(image: pydicom.Dataset) -> None:
     image.Rows = 4
 
 
+def lose_column(image: pydicom.Dataset) -> None:
+    image.Columns = 7
+
+
 @pytest.mark.parametrize(
     ("spoil", "code"),
     [
@@ -47,6 +61,7 @@ def lose_rows(image: pydicom.Dataset) -> None:
         (lose_sign, "bits"),  # was read as unsigned
         (spoil_grey, "photometric"),  # was read as MONOCHROME2
         (lose_rows, "pixels_surplus"),  # was read as the upper half
+        (lose_column, "pixels_surplus"),  # was read sheared
     ],
 )
 @pytest.mark.parametrize("every", [False, True])
@@ -63,6 +78,74 @@ def test_a_header_that_says_nothing_certain_of_its_pixels_is_refused(
     with pytest.raises(MedvidError) as caught:
         open_stack(tmp_path)
     assert caught.value.code == code
+
+
+PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
+PLAIN += (DeflatedExplicitVRLittleEndian,)
+
+
+@pytest.mark.parametrize("syntax", PLAIN)
+@pytest.mark.parametrize("depth", [8, 16])
+def test_one_column_too_few_is_refused_and_the_byte_that_evens_is_not(
+    tmp_path: Path, syntax: UID, depth: int
+) -> None:
+    write_dicom_series(tmp_path, np.zeros((6, 7, 9), np.int16), spacing=(5.0, 1.0, 1.0))
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    for columns, code in ((9, ""), (8, "pixels_surplus")):
+        for number, file in enumerate(sorted(tmp_path.iterdir())):
+            image = pydicom.dcmread(file)
+            image.BitsAllocated = image.BitsStored = depth
+            image.HighBit, image.Columns = depth - 1, columns
+            pixels = np.full((7, 9), number, f"{order}u{depth // 8}")
+            image.PixelData = pixels.tobytes() + bytes(pixels.nbytes % 2)
+            image["PixelData"].VR = "OW"
+            image.file_meta.TransferSyntaxUID = syntax
+            little, implicit = order == "<", syntax == ImplicitVRLittleEndian
+            pydicom.dcmwrite(file, image, implicit_vr=implicit, little_endian=little)
+        (row,) = scan_tree(tmp_path)
+        assert row.code == code
+        if not code:
+            slices = open_stack(tmp_path).read()[0]
+            assert slices[:, 3, 3].tolist() == [n - 1024 for n in range(6)]
+
+
+def spoil_run(image: pydicom.Dataset) -> None:
+    """Makes the first run of packed pixels longer than the image: the codec in Rust gives up."""
+    image.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+    (frame,) = generate_frames(image.PixelData, number_of_frames=1)
+    begin = struct.unpack("<L", frame[4:8])[0]
+    image.PixelData = encapsulate([frame[:begin] + b"\x81\x01" * (len(frame) - begin)])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_codec_that_panics_has_not_decoded_a_slice(tmp_path: Path, workers: int) -> None:
+    pytest.importorskip("rle")
+    write_dicom_series(tmp_path, np.zeros((6, 40, 40), np.int16), spacing=(5.0, 1.0, 1.0))
+    for number, file in enumerate(sorted(tmp_path.iterdir())):
+        image = pydicom.dcmread(file)
+        if number == 5:
+            spoil_run(image)
+        image.save_as(file)
+    (row,) = scan_tree(tmp_path, pixels=True, workers=workers)
+    assert (row.verdict, row.code, row.fix) == ("fixable", "pixels_damaged", "on_bad=quarantine")
+    assert row.files == ("IM_0006.dcm",)
+    with pytest.raises(MedvidError) as caught:
+        open_stack(tmp_path).read()
+    assert caught.value.code == "pixels_damaged"
+
+
+def test_who_stops_the_program_stops_a_codec_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dicom_series(tmp_path, np.zeros((6, 8, 8), np.int16), spacing=(5.0, 1.0, 1.0))
+    change_all(tmp_path, lambda image: recode(image, PACKED["rle"]))
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medvid.io.dicom_pixels.pixel_array", stop)
+    with pytest.raises(KeyboardInterrupt):
+        open_stack(tmp_path).read()
 
 
 @pytest.mark.parametrize(

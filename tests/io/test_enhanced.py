@@ -165,6 +165,30 @@ def test_a_cut_off_multi_frame_file_is_refused(tmp_path: Path, volume: NDArray[n
     assert "IM0 (frame 6) is cut off" in row.reason
 
 
+def test_a_cut_off_packed_multi_frame_file_is_refused_whole(
+    tmp_path: Path, volume: NDArray[np.int16]
+) -> None:
+    path = tmp_path / "IM0"
+    write_enhanced(path, shuffled(volume), shared=True, syntax=RLE)
+    path.write_bytes(path.read_bytes()[:-20])
+    (row,) = scan_tree(tmp_path)
+    assert (row.verdict, row.code, row.fix) == ("refused", "truncated", "")
+
+
+def test_frames_with_one_column_too_few_are_refused(
+    tmp_path: Path, volume: NDArray[np.int16]
+) -> None:
+    from pydicom import dcmread
+
+    path = tmp_path / "IM0"
+    write_enhanced(path, shuffled(volume), shared=True)
+    dataset = dcmread(path)
+    dataset.Columns -= 1
+    dataset.save_as(path)
+    (row,) = scan_tree(tmp_path)  # was a stack of sheared frames
+    assert (row.verdict, row.code, row.fix) == ("refused", "pixels_surplus", "")
+
+
 def test_groups_that_do_not_fit_the_frames_are_refused(
     tmp_path: Path, volume: NDArray[np.int16]
 ) -> None:
