@@ -80,8 +80,12 @@ def test_a_header_that_says_nothing_certain_of_its_pixels_is_refused(
     assert caught.value.code == code
 
 
-PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
-PLAIN += (DeflatedExplicitVRLittleEndian,)
+PLAIN = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+)
 
 
 @pytest.mark.parametrize("syntax", PLAIN)

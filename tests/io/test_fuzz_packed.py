@@ -48,8 +48,10 @@ FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 Truth = Mapping[str, NDArray[Any]]
 """What each slice shows, by its token."""
 
-BINARY = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
-BINARY += ("SamplesPerPixel",)
+BINARY = (
+    *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    "SamplesPerPixel",
+)
 LAYOUT = st.one_of(
     *(st.tuples(st.just("short"), st.tuples(st.just(keyword), SHORTS)) for keyword in BINARY),
     st.tuples(
