@@ -4,7 +4,7 @@ The truth of a case is the volumes that a right reader gives, as places in the p
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,25 @@ def echoes(folder: Path) -> Sequence[Truth]:
     ]
 
 
+def phases(folder: Path) -> Sequence[Truth]:
+    """Two phases, the slices of one halfway between those of the other."""
+    half = SPACING[0] / 2
+
+    def first(image: Dataset, index: int) -> None:
+        image.TemporalPositionIdentifier = 1
+
+    def second(image: Dataset, index: int) -> None:
+        image.TemporalPositionIdentifier = 2
+        image.SeriesInstanceUID = derive_uid("series one")
+        x, y, z = image.ImagePositionPatient
+        image.ImagePositionPatient = [x, y, z + half]
+
+    moved = write_slices(folder, second, modality="MR", name="two", first=400)
+    affine = moved.affine.copy()
+    affine[2, 3] += half
+    return [write_slices(folder, first, modality="MR"), replace(moved, affine=affine)]
+
+
 def same_twice(folder: Path) -> Sequence[Truth]:
     """A second file of one slice, under another SOPInstanceUID."""
     truth = write_slices(folder)
@@ -308,6 +327,29 @@ def inverted(folder: Path) -> Sequence[Truth]:
         image.PixelData = (4095 - image.pixel_array).astype("<u2").tobytes()
 
     return [write_slices(folder, edit, modality="MR")]
+
+
+def without_rescale(folder: Path) -> Sequence[Truth]:
+    """CT that does not say what its stored values are; half of the slices do."""
+
+    def edit(image: Dataset, index: int) -> None:
+        if index % 2:
+            del image.RescaleSlope
+            del image.RescaleIntercept
+
+    write_slices(folder, edit)
+    return []
+
+
+def high_bits(folder: Path) -> Sequence[Truth]:
+    """Twelve bits in the upper part of sixteen, as old scanners wrote them."""
+
+    def edit(image: Dataset, index: int) -> None:
+        stored = image.pixel_array.astype("<u2")
+        image.BitsStored, image.HighBit, image.PixelRepresentation = 12, 15, 0
+        image.PixelData = (stored << 4).tobytes()
+
+    return [write_slices(folder, edit)]
 
 
 def lookup(folder: Path) -> Sequence[Truth]:
@@ -445,6 +487,11 @@ CASES: Mapping[str, Case] = {
     "echoes": Case(
         "two echoes under one SeriesInstanceUID", echoes, ("echo", "not_a_volume", *UNEVEN)
     ),
+    "phases": Case(
+        "two phases, slices of one between those of the other",
+        phases,
+        ("TemporalPosition", "phase", "increment", "uniform"),
+    ),
     "same": Case(
         "a slice twice, the same pixels", same_twice, ("duplicate", "expected 9", *UNEVEN)
     ),
@@ -463,6 +510,8 @@ CASES: Mapping[str, Case] = {
     ),
     "padding": Case("PixelPaddingValue of -2000", padding),
     "rescale": Case("another rescale slope in every slice", rescales, ("slope", "rescale")),
+    "half": Case("CT, half of its slices without a rescale", without_rescale, ("escale",)),
+    "high": Case("12 bits stored in the upper part of 16", high_bits, ("HighBit", "highest bit", "bits")),
     "inverted": Case("MONOCHROME1", inverted, ("MONOCHROME",)),
     "lookup": Case("modality lookup table", lookup, ("lookup", "LUT")),
     "rle": Case("compressed by RLE", recode(RLELossless), ("RLE", "syntax")),
