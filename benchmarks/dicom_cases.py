@@ -511,7 +511,9 @@ CASES: Mapping[str, Case] = {
     "padding": Case("PixelPaddingValue of -2000", padding),
     "rescale": Case("another rescale slope in every slice", rescales, ("slope", "rescale")),
     "half": Case("CT, half of its slices without a rescale", without_rescale, ("escale",)),
-    "high": Case("12 bits stored in the upper part of 16", high_bits, ("HighBit", "highest bit", "bits")),
+    "high": Case(
+        "12 bits stored in the upper part of 16", high_bits, ("HighBit", "highest bit", "bits")
+    ),
     "inverted": Case("MONOCHROME1", inverted, ("MONOCHROME",)),
     "lookup": Case("modality lookup table", lookup, ("lookup", "LUT")),
     "rle": Case("compressed by RLE", recode(RLELossless), ("RLE", "syntax")),

@@ -4,7 +4,7 @@ Run: python benchmarks/table_studies.py STUDY [STUDY ...]    (study folders of `
 
 Copies the report without pictures, the figure of the curve and the tables over all cases, and
 replaces the table in docs/studies/README.md by one of all studies that lie there. Folders are cut
-off the paths in command and settings; nothing else is changed.
+off the paths on the page and in the command; nothing else is changed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from medvid.report.html import write_report
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "studies"
 BEGIN, END = "<!-- studies -->", "<!-- end of studies -->"
-FOLDERS = re.compile(r"/(?:[^\s/'\"]+/)+")
+FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/'\"]+/)+")
 KEPT = ("figures/context.svg", "tables/arms.csv", "tables/comparisons.csv", "tables/controls.csv")
 
 
@@ -31,19 +31,15 @@ def publish(study: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / name
         shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cells", "cases"))
-        folders: set[str] = set()
+        folders: set[str] = {f"{study.resolve().parent}/"}
         for own in ("command.txt", "study.yaml", "refused.csv"):
-            path = copy / own
-            text = path.read_text(encoding="utf-8")
-            folders.update(FOLDERS.findall(text))
-            path.write_text(FOLDERS.sub("", text), encoding="utf-8")
-        write_report(copy)
-        page = (copy / "report.html").read_text(encoding="utf-8")
-        named = [
-            folder for folder in (*sorted(folders), str(study.resolve().parent)) if folder in page
-        ]
-        if named:
-            raise SystemExit(f"{study}: its report names {named[0]}, a folder of this machine.")
+            folders.update(FOLDERS.findall((copy / own).read_text(encoding="utf-8")))
+        write_report(copy)  # before anything is cut: it holds study.yaml against its hash
+        for own in ("report.html", "command.txt"):
+            text = (copy / own).read_text(encoding="utf-8")
+            for folder in sorted(folders, key=len, reverse=True):
+                text = text.replace(folder, "")
+            (copy / own).write_text(text, encoding="utf-8")
         target = PAGES / name
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
