@@ -209,7 +209,7 @@ class Stack:
                 code="no_patient_axes",
             )
         t, h, w, _ = np.linalg.solve(self.affine, np.array([*center, 1.0]))
-        t = self._count_uneven(float(t))
+        t = float(self.count_frames(float(t)))
         size = (self.num_frames, self.height, self.width)
         # Half a voxel beyond the outermost centres is still inside the scan.
         if not all(-0.5 <= i <= n - 0.5 for i, n in zip((t, h, w), size, strict=True)):
@@ -222,16 +222,24 @@ class Stack:
             )
         return float(t), float(h), float(w)
 
-    def _count_uneven(self, t: float) -> float:
-        """Turns a place counted in even steps from the first frame into a fractional index.
+    def count_frames(self, steps: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turns places in even steps from the first frame, as `affine` counts, into frame indices.
 
         They differ only where uneven slices were kept with their true positions. Beyond the ends
         it goes on by the usual step.
+
+        Shape: any; both fractional.
         """
         along = self.positions - self.positions[0]
-        at = t * self.spacing[0]
-        beyond = (at - float(np.clip(at, 0.0, along[-1]))) / self.spacing[0]
-        return float(np.interp(at, along, np.arange(len(along)))) + beyond
+        at = np.asarray(steps) * self.spacing[0]
+        beyond = (at - np.clip(at, 0.0, along[-1])) / self.spacing[0]
+        return np.asarray(np.interp(at, along, np.arange(len(along))) + beyond)
+
+    def count_steps(self, frames: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turns frame indices into even steps from the first frame: undoes `count_frames`."""
+        along = (self.positions - self.positions[0]) / self.spacing[0]
+        beyond = np.asarray(frames) - np.clip(frames, 0, len(along) - 1)
+        return np.asarray(np.interp(frames, np.arange(len(along)), along) + beyond)
 
 
 class Sample(TypedDict, total=False):

@@ -251,21 +251,46 @@ def _describe_difference(stack: Stack, grid: Stack) -> str:
     if _size(stack) != _size(grid):
         told = f"{' x '.join(map(str, _size(stack)))} voxels against "
         told += f"{' x '.join(map(str, _size(grid)))}"
-    corners = np.array([*product(*((0, n - 1) for n in _size(grid)))], dtype=np.float64)
-    shift = _to_index(stack, grid, corners) - corners
-    if np.abs(shift).max() > SAME_GRID_SHARE and not told:
+    shift = _measure_shift(stack, grid)
+    if not told and np.abs(shift).max() > SAME_GRID_SHARE:
         mm = np.linalg.norm(shift * np.array(grid.spacing), axis=1).max()
-        told = f"their corners lie up to {mm:.2f} mm apart"
+        told = f"they lie up to {mm:.2f} mm apart"
     return told
+
+
+def _measure_shift(stack: Stack, grid: Stack) -> NDArray[np.float64]:
+    """Returns how far the corners of equally numbered frames lie apart, (corners, 3) in voxels.
+
+    All frames are compared: each of two stacks may lack another slice between equal ends.
+    """
+    frames, height, width = _size(grid)
+    corners = np.array([*product(range(frames), (0, height - 1), (0, width - 1))], dtype=np.float64)
+    own = corners.copy()
+    own[:, 0] = stack.count_steps(corners[:, 0])
+    return _to_steps(stack, grid, corners) - own
+
+
+def _to_steps(stack: Stack, grid: Stack, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turns (t, h, w) indices of `grid` into even steps of `stack`; both have patient axes."""
+    assert stack.affine is not None
+    assert grid.affine is not None
+    across = np.linalg.solve(stack.affine, grid.affine)
+    steps = points.copy()
+    steps[:, 0] = grid.count_steps(points[:, 0])
+    counted: NDArray[np.float64] = steps @ across[:3, :3].T + across[:3, 3]
+    return counted
 
 
 def _to_index(stack: Stack, grid: Stack, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turns (t, h, w) indices of `grid` into those of `stack`; both have patient axes."""
-    assert stack.affine is not None
-    assert grid.affine is not None
-    across = np.linalg.solve(stack.affine, grid.affine)
-    indices: NDArray[np.float64] = points @ across[:3, :3].T + across[:3, 3]
+    indices = _to_steps(stack, grid, points)
+    indices[:, 0] = stack.count_frames(indices[:, 0])
     return indices
+
+
+def _is_even(stack: Stack) -> bool:
+    frames = np.arange(stack.num_frames, dtype=np.float64)
+    return bool(np.abs(stack.count_steps(frames) - frames).max() <= SAME_GRID_SHARE)
 
 
 def resample_onto(stack: Stack, grid: Stack) -> Stack:
@@ -294,6 +319,8 @@ def resample_onto(stack: Stack, grid: Stack) -> Stack:
     t, h, w = (
         new if ratio > COARSER else 0.0 for new, ratio in zip(grid.spacing, ratios, strict=True)
     )
+    if not _is_even(stack):
+        t = 0.0  # an average over so many slices would mix those on both sides of a gap
     source = resample_stack(stack, spacing=(t, h, w)) if any((t, h, w)) else stack
 
     return replace(

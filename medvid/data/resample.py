@@ -114,6 +114,8 @@ def _affine(stack: Stack, step: int, height: int, width: int) -> NDArray[np.floa
     ratios = _ratios(stack, step, height, width)
     to_old = np.diag([*ratios, 1.0])
     to_old[:3, 3] = [(ratio - 1) / 2 for ratio in ratios]
+    # An affine knows even steps alone; the first new slice lies where its position says.
+    to_old[0, 3] = stack.count_steps(float(to_old[0, 3]))
     return stack.affine @ to_old
 
 

@@ -36,7 +36,7 @@ from medvid.io.sidecars import list_images
 OWN_FOLDERS = frozenset({"medvid_store", "medvid_series", "runs"})
 """Folders that medvid itself makes where it is called, perhaps beside the slices."""
 
-READER_VERSION = 4
+READER_VERSION = 5
 """Raise it when the reader gives other voxels for the same file; all entries are then rebuilt."""
 
 FLOAT_LEVELS = 4096

@@ -1,6 +1,7 @@
 """Several scans as channels lie voxel upon voxel, or are refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from medvid.contract import Channel, ConfigError, DataError, MedvidError, Record
 from medvid.data.channels import Reading, name_channels, resample_onto
 from medvid.data.manifest import write_manifest
+from medvid.data.resample import resample_stack
 from medvid.data.store import Store, fingerprint_records
 from medvid.io import open_stack
 from medvid.io.write import write_dicom_series, write_nifti
@@ -35,8 +37,8 @@ def record_of(folder: Path, *names: str, case: str = "c") -> Record:
     return Record(case, case, parts[0].path, channels=parts, label="a")
 
 
-def store_of(folder: Path, *names: str, **options: object) -> Store:
-    return Store(folder / "store", channels=Reading(names, **options))  # type: ignore[arg-type]
+def store_of(folder: Path, *names: str, align: Any = "refuse", **options: Any) -> Store:
+    return Store(folder / "store", channels=Reading(names, align), **options)
 
 
 def refuse(store: Store, record: Record) -> MedvidError:
@@ -144,6 +146,64 @@ def test_where_a_channel_does_not_reach_there_is_air(tmp_path: Path) -> None:
     stack = store_of(tmp_path, "mr", "ct", align="resample").open(record)
     assert stack.read()[1, :, 0, 0].tolist() == [-1024, -1024, 300, 300, 300, 300]
     assert any("ct: resampled" in note and "covers" in note for note in stack.notes)
+
+
+def write_gappy(folder: Path, lacking: int | None) -> Path:
+    """Writes eight slices whose values are ten times their place in mm, and takes one out."""
+    volume = ramp(0, SPACING, (8, 20, 24)).astype(np.int16)
+    write_dicom_series(folder, volume, spacing=SPACING)
+    if lacking is not None:
+        sorted(folder.glob("*.dcm"))[lacking].unlink()
+    return folder
+
+
+def gappy_record(folder: Path, **lacking: int | None) -> Record:
+    parts = tuple(
+        Channel(name, str(write_gappy(folder / name, place))) for name, place in lacking.items()
+    )
+    return Record("c", "c", parts[0].path, channels=parts, label="a")
+
+
+def test_channels_that_lack_other_slices_are_another_grid(tmp_path: Path) -> None:
+    record = gappy_record(tmp_path, a=2, b=5)
+    error = refuse(store_of(tmp_path, "a", "b", on_gap="keep"), record)
+    assert (error.code, "up to 5.00 mm apart" in error.message) == ("other_grid", True)
+    record = gappy_record(tmp_path / "alike", a=2, b=2)
+    stack = store_of(tmp_path, "a", "b", on_gap="keep").open(record)
+    np.testing.assert_array_equal(stack.read()[0], stack.read()[1])
+
+
+@pytest.mark.parametrize("lacking", [(2, 5), (2, None), (None, 2), (1, 6)])
+def test_kept_gaps_are_resampled_at_true_positions(
+    tmp_path: Path, lacking: tuple[int | None, int | None]
+) -> None:
+    record = gappy_record(tmp_path, a=lacking[0], b=lacking[1])
+    stack = store_of(tmp_path, "a", "b", align="resample", on_gap="keep").open(record)
+    np.testing.assert_allclose(stack.read()[0, :, 0, 0], 10 * stack.positions)
+    np.testing.assert_allclose(stack.read()[1], stack.read()[0])
+
+
+def test_a_finer_channel_with_a_gap_is_not_averaged_across_it(tmp_path: Path) -> None:
+    fine = tmp_path / "fine"
+    volume = ramp(0, (1.0, 1.0, 1.0), (36, 20, 24)).astype(np.int16)
+    write_dicom_series(fine, volume, spacing=(1.0, 1.0, 1.0))
+    for file in sorted(fine.glob("*.dcm"))[3:9]:
+        file.unlink()
+    write_gappy(tmp_path / "first", None)
+    parts = tuple(Channel(name, str(tmp_path / name)) for name in ("first", "fine"))
+    record = Record("c", "c", parts[0].path, channels=parts, label="a")
+    store = store_of(tmp_path, "first", "fine", align="resample", on_gap="keep")
+    stack = store.open(record)
+    np.testing.assert_allclose(stack.read()[1], stack.read()[0])
+
+
+def test_a_resampled_stack_with_a_gap_finds_positions(tmp_path: Path) -> None:
+    kept = open_stack(write_gappy(tmp_path / "a", 1), on_gap="keep")
+    stack = resample_stack(kept, spacing=(10.0, 0.0, 0.0))
+    assert stack.affine is not None
+    for frame, position in enumerate(stack.positions):
+        x, y = stack.affine[:2] @ [frame, 3, 4, 1]
+        assert stack.locate((x, y, position)) == pytest.approx((frame, 3, 4))
 
 
 def test_scans_of_other_body_parts_are_not_resampled(tmp_path: Path) -> None:
