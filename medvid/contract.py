@@ -147,6 +147,8 @@ class Stack:
         frame_keys: (T,) names by which labels may call the frames, see `medvid.io.slice_truth`;
             "" for a frame that no file holds, () where no frame has a name.
         notes: what was found and mended while opening, one sentence each.
+        left_out: images of the series, or files that may be such, that could not be read and are
+            no frames; the numbers of the others may have moved.
     """
 
     num_frames: int
@@ -163,6 +165,7 @@ class Stack:
     affine: NDArray[np.float64] | None = None
     frame_keys: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: int = 0
 
     def read(
         self,

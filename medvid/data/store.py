@@ -454,6 +454,7 @@ def _describe(
         "affine": None if stack.affine is None else stack.affine.tolist(),
         "frame_keys": list(stack.frame_keys),
         "notes": list(stack.notes),
+        "left_out": stack.left_out,
         "slope": list(slope),
         "intercept": list(intercept),
         "pixels": pixels,
@@ -494,6 +495,7 @@ def _map_entry(sidecar: Path) -> tuple[Stack, Prepared]:
         affine=None if entry["affine"] is None else np.array(entry["affine"]),
         frame_keys=tuple(entry["frame_keys"]),
         notes=tuple(entry["notes"]),
+        left_out=entry["left_out"],
     )
     scale = tuple(entry["slope"]), tuple(entry["intercept"])
     return stack, Prepared(*scale, entry["pixels"])

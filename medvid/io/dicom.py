@@ -91,7 +91,12 @@ def open_dicom(
             f"{count(len(lost), 'undecodable image')} {agree(len(lost), 'was', 'were')} left out "
             f"({name_images(lost)}; on_bad: quarantine)."
         )
-        chosen = replace(chosen, notes=(*chosen.notes, note))
+        left_out = chosen.left_out + len(lost)
+        chosen = replace(chosen, notes=(*chosen.notes, note), left_out=left_out)
+    if chosen.first.uid:
+        # Images that lost the number of their series with the rest of their header.
+        nameless = sum(not one.uid for one in headers)
+        chosen = replace(chosen, left_out=chosen.left_out + nameless)
     beside = [Path(error.files[0]) for error in errors]
     return stack_from_series(chosen, plane=plane, detilt=detilt, beside=beside)
 

@@ -238,7 +238,7 @@ def _judge(
                 f"{agree(len(worst.images), 'was', 'were')} left out "
                 f"({name_images(worst.images)}; on_bad: quarantine)."
             )
-            return replace(rest, notes=(*rest.notes, note))
+            return replace(rest, notes=(*rest.notes, note), left_out=len(worst.images))
         return replace(rest, images=everything)
     reason = worst.reason
     fix: Fix = {}

@@ -47,6 +47,7 @@ class Series:
         part: what tells it from other stacks under its UID, such as `EchoTime=80`; "" for the
             only one.
         place: what `open_stack` is given: a folder, or a multi-frame file.
+        left_out: broken images that are no slices of it any more.
     """
 
     slices: tuple[SliceHeader, ...]
@@ -54,6 +55,7 @@ class Series:
     filled: bool = False
     part: str = ""
     place: Path = Path()
+    left_out: int = 0
 
     @property
     def images(self) -> tuple[SliceHeader, ...]:

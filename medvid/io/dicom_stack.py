@@ -112,6 +112,7 @@ def stack_from_series(
         affine=orientation.affine,
         frame_keys=keys,
         notes=tuple(notes),
+        left_out=series.left_out + len(beside),
     )
 
 

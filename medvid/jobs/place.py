@@ -12,6 +12,7 @@ from medvid.contract import ConfigError, DataError, MedvidError, Record
 from medvid.data.labels import Task
 from medvid.data.store import Store
 from medvid.io.slice_truth import place_labels
+from medvid.io.wording import agree, count
 
 
 def refuse_resampled_slices(options: Mapping[str, Any]) -> None:
@@ -61,6 +62,16 @@ def _place(record: Record, task: Task, store: Store) -> Record:
             f"slice {outside[0]} has a label, and the stack has {stack.num_frames} slices, counted "
             f"from 0 to {stack.num_frames - 1}.",
             code="slice_outside",
+            files=[record.path],
+        )
+    if record.slice_labels and stack.left_out:
+        raise DataError(
+            f"{record.path}: slices are labelled by their number, and "
+            f"{count(stack.left_out, 'file')} beside them could not be read and "
+            f"{agree(stack.left_out, 'was', 'were')} left out, so that numbers may have moved. "
+            "Name the slices by `sop_uid` or `slice_at`; or export the images again, and move what "
+            "is no image out of the folder.",
+            code="slices_left_out",
             files=[record.path],
         )
     if record.slice_labels and any(stack.frame_keys) and not all(stack.frame_keys):

@@ -8,6 +8,8 @@ import pytest
 
 from medvid.config import Config
 from medvid.contract import ConfigError, DataError
+from medvid.io import open_stack
+from medvid.io.scan import scan_tree
 from medvid.io.write import write_dicom_series, write_nifti
 from medvid.jobs.find import make_manifest
 from medvid.jobs.task import TaskData, open_data
@@ -103,6 +105,55 @@ def test_a_label_of_an_image_that_is_not_there_can_be_quarantined(series: Path) 
     assert [(record.case_id, error.code) for record, error in kept.refused] == [
         ("c0", "unknown_slice")
     ]
+
+
+def number_slices(folder: Path) -> Path:
+    """Writes a table that labels the slices of c0 by their number, lowest first."""
+    words = ["bleeding" if 100 * (slice_ + 1) >= BLEEDING else "none" for slice_ in range(5)]
+    rows = [f"c0,p0,c0,{word},{number}" for number, word in enumerate(words)]
+    rows += [f"c1,p1,c1,{word},{number}" for number, word in enumerate(reversed(words))]
+    path = folder / "labels.csv"
+    path.write_text("\n".join(["case_id,patient_id,path,label,slice", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kept_bytes", "options"),
+    [(0, {}), (-10, {"on_bad_images": "quarantine"})],
+    ids=["empty", "truncated"],
+)
+def test_numbers_are_refused_where_an_image_was_left_out(
+    series: Path, kept_bytes: int, options: dict[str, str]
+) -> None:
+    lowest = min((series / "c0").iterdir())
+    content = lowest.read_bytes()
+    uids = label_images(series, "sop_uid").read_text(encoding="utf-8").splitlines()
+    table = number_slices(series)
+    assert open_slices(table, **options).prepare().records
+    lowest.write_bytes(content[:kept_bytes])
+    with pytest.raises(DataError, match=r"1 file beside them .* `sop_uid` or `slice_at`") as caught:
+        open_slices(table, **options).prepare()
+    assert caught.value.code == "slices_left_out"
+    # Once more, from the store; and names are not moved by what was left out.
+    with pytest.raises(DataError, match="numbers may have moved"):
+        open_slices(table, **options).prepare()
+    table.write_text("\n".join(uids[:1] + uids[2:]) + "\n", encoding="utf-8")
+    placed = open_slices(table, **options).prepare().records[0].slice_labels
+    assert placed == {frame: "bleeding" if frame >= 1 else "none" for frame in range(5)}
+
+
+def test_an_image_without_its_series_number_is_left_out_of_the_count(series: Path) -> None:
+    (row,) = scan_tree(series / "c0")
+    lowest = min((series / "c0").iterdir())
+    lowest.write_bytes(lowest.read_bytes()[:300])
+    assert open_stack(series / "c0", series=row.series).left_out == 1
+
+
+def test_a_copy_of_an_image_moves_no_number(series: Path) -> None:
+    lowest = min((series / "c0").iterdir())
+    (series / "c0/copy.dcm").write_bytes(lowest.read_bytes())
+    placed = open_slices(number_slices(series)).prepare().records[0].slice_labels
+    assert placed == {frame: "bleeding" if frame >= 2 else "none" for frame in range(5)}
 
 
 def test_an_index_of_the_file_is_turned_with_its_axis(tmp_path: Path) -> None:
