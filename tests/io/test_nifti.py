@@ -193,3 +193,44 @@ def test_a_stack_holds_its_volume_only_until_another_one_is_read(
     gc.collect()
     assert volumes[1]() is None
     np.testing.assert_array_equal(first.read(), 0)
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale", "note"),
+    [
+        ("meter", 1e-3, "metres"),
+        ("micron", 1e3, "micrometres"),
+        ("mm", 1.0, ""),
+        ("unknown", 1.0, ""),
+    ],
+)
+def test_positions_are_in_mm_whatever_the_unit_of_the_file(
+    tmp_path: Path, stored: NDArray[np.int16], unit: str, scale: float, note: str
+) -> None:
+    affine = AFFINE.copy()
+    affine[:3, 3] = (12.0, -30.0, 45.0)
+    affine[:3] *= scale
+    image = nibabel.Nifti1Image(stored, affine)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "volume.nii.gz")
+    stack = open_stack(tmp_path / "volume.nii.gz")
+    assert stack.spacing == pytest.approx((5.0, 0.7, 0.8), rel=1e-6)
+    np.testing.assert_allclose(stack.positions, 45.0 + 5.0 * np.arange(5), rtol=1e-5)
+    assert stack.locate((-12.0, 30.0, 55.0)) == pytest.approx((2, 0, 0), abs=1e-4)
+    assert [one for one in stack.notes if "counts in" in one] == (
+        [f"The header counts in {note}; turned into mm, voxels are 0.8 x 0.7 x 5 mm."]
+        if note
+        else []
+    )
+
+
+@pytest.mark.parametrize(("unit", "name"), [("meter", "metres"), ("micron", "micrometres")])
+def test_a_unit_that_no_scan_has_is_refused_with_what_to_do(
+    tmp_path: Path, stored: NDArray[np.int16], unit: str, name: str
+) -> None:
+    image = nibabel.Nifti1Image(stored, AFFINE)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "volume.nii.gz")
+    with pytest.raises(GeometryError, match=f"numbers are {name}, .* .xyzt_units 2") as caught:
+        open_stack(tmp_path / "volume.nii.gz")
+    assert caught.value.files == (str(tmp_path / "volume.nii.gz"),)
