@@ -275,19 +275,11 @@ def _find_fix(slices: Sequence[SliceHeader], error: GeometryError) -> tuple[str,
     else:
         return "", {}
     keep = "keep the slices at their true positions with `on_gap: keep`, or leave the series out."
-    if _can_be_read(slices, "resample"):
+    if is_stack(slices, "resample"):
         return f"{more} fill such gaps with `on_gap: resample`, {keep}", {"on_gap": "resample"}
-    if _can_be_read(slices, "keep"):
+    if is_stack(slices, "keep"):
         return f"{more} {keep}", {"on_gap": "keep"}
     return f"{more.removesuffix(',')}, or leave it out.", {}
-
-
-def _can_be_read(slices: Sequence[SliceHeader], on_gap: OnGap) -> bool:
-    try:
-        build_series(slices, on_gap=on_gap)
-    except GeometryError:
-        return False
-    return True
 
 
 def _offer_even_run(slices: Sequence[SliceHeader]) -> str:

@@ -31,6 +31,8 @@ KEYWORDS = (
     "SOPInstanceUID",
     "SeriesInstanceUID",
     "PatientID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
     "Modality",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -117,7 +119,7 @@ class _Values:
     def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
         texts = self.texts(keyword)
         # A decimal comma is wrong, common in converted files, and cannot mean anything else.
-        mended = [text.replace(",", ".") for text in texts]
+        mended = [text.replace(",", ".") for text in texts if "_" not in text]
         self.lenient |= any(len(text) > DS_CHARACTERS or "," in text for text in texts)
         try:
             numbers = tuple(float(text) for text in mended)
@@ -159,6 +161,8 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         uid=values.text("SeriesInstanceUID"),
         instance=values.text("SOPInstanceUID"),
         patient=patient_token(values.text("PatientID")),
+        study=values.text("StudyInstanceUID"),
+        space=values.text("FrameOfReferenceUID"),
         modality=values.text("Modality") or "unknown",
         sop_class=values.text("SOPClassUID") or _storage_class(elements),
         image_type=values.texts("ImageType"),

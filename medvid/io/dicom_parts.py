@@ -19,10 +19,13 @@ from medvid.io.dicom_regularity import (
     differing_tags,
     list_places,
     normal_of,
+    order_slices,
+    usual_step,
 )
-from medvid.io.dicom_series import build_series
+from medvid.io.dicom_series import OnGap, build_series
 from medvid.io.dicom_slice import SPLITTING, TIMES, SliceHeader
 from medvid.io.geometry import nearest_plane
+from medvid.io.identity import series_token
 
 SAME_DIRECTION = 1e-3
 """Largest difference of a direction's cosine within a stack (0.06 degrees); reconstructions of one
@@ -31,9 +34,16 @@ scan differ by rounding only, separately planned blocks by degrees."""
 SAME_SPACING = 1e-3
 """Largest relative difference of pixel sizes within a stack: 0.5 pixels over 512."""
 
-NEVER_MIXED = ("ConvolutionKernel", "EchoTime")
-"""What never alternates from slice to slice of one stack, unlike the acquisition's number, which
-does where even slices are acquired before odd ones."""
+NEVER_MIXED = (
+    *("ConvolutionKernel", "EchoTime", "TemporalPositionIdentifier", "DiffusionBValue"),
+    *("InversionTime", "FrameOfReferenceUID", "StudyInstanceUID"),
+)
+"""What never alternates from slice to slice of one stack, unlike the acquisition's number or time,
+which do where even slices are acquired before odd ones."""
+
+OVERLAP = 1.5
+"""Slices this much thicker than their step overlap. Even and odd slices that were acquired in turn
+do not: they were parted so as not to touch each other."""
 
 LABEL_CHARACTERS = 24
 """Of a value in a part's name."""
@@ -146,10 +156,10 @@ def _part_places(images: Sequence[SliceHeader]) -> list[Part]:
     return best or [("", list(images))]
 
 
-def is_stack(images: Sequence[SliceHeader]) -> bool:
-    """Whether images are a regular stack as they are."""
+def is_stack(images: Sequence[SliceHeader], on_gap: OnGap = "refuse") -> bool:
+    """Whether images are a regular stack, as they are or with their gaps filled."""
     try:
-        return bool(images) and bool(build_series(images).slices)
+        return bool(images) and bool(build_series(images, on_gap=on_gap).slices)
     except GeometryError:
         return False
 
@@ -213,18 +223,54 @@ def _part_by_time(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
 def _part_alternating(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
     """Parts two stacks whose slices lie between each other; [] where there are none."""
     images = [image for place in places for image in place]
+    mended: OnGap = "refuse" if is_stack(images) else "resample"
     for keyword in NEVER_MIXED:
-        values = [image.splitting[SPLITTING.index(keyword)] for image in images]
+        values = [_read_never_mixed(image, keyword) for image in images]
         switches = sum(one != other for one, other in pairwise(values))
         if switches < len(set(values)):
             continue
         parts: dict[str, list[SliceHeader]] = defaultdict(list)
         for image, value in zip(images, values, strict=True):
             parts[value].append(image)
-        if all(len(part) > 1 and is_stack(part) for part in parts.values()):
+        # Gaps are no reason to take two stacks for one: filling them would mix the two.
+        if all(len(part) > 1 and is_stack(part, mended) for part in parts.values()):
             names = _name_values(list(parts))
             return [
                 (f"{keyword}={name}", part)
                 for name, part in zip(_number(names), parts.values(), strict=True)
             ]
+    return _part_overlapping(places)
+
+
+def _read_never_mixed(image: SliceHeader, keyword: str) -> str:
+    """Returns the value of a tag of `NEVER_MIXED`; a token in place of a UID."""
+    uids = {"FrameOfReferenceUID": image.space, "StudyInstanceUID": image.study}
+    if keyword in uids:
+        return series_token(uids[keyword]) if uids[keyword] else ""
+    return image.splitting[SPLITTING.index(keyword)]
+
+
+def _part_overlapping(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
+    """Parts two phases of which one lies half a step beside the other; [] where there are none.
+
+    Every second slice differs in a tag or was made later than all others, and the slices are too
+    thick to be neighbours.
+    """
+    halves = [[image for place in places[start::2] for image in place] for start in (0, 1)]
+    along = order_slices([place[0] for place in places])[1]
+    thickness = min((image.thickness or 0.0 for half in halves for image in half), default=0.0)
+    if len(along) < 4 or thickness < OVERLAP * usual_step(along):
+        return []
+    if not all(is_stack(half) for half in halves):
+        return []
+    for number, keyword in enumerate(SPLITTING):
+        values = [{image.splitting[number] for image in half} for half in halves]
+        if len(values[0]) == len(values[1]) == 1 and values[0] != values[1]:
+            names = _number(_name_values([*values[0], *values[1]]))
+            return [(f"{keyword}={name}", half) for name, half in zip(names, halves, strict=True)]
+    for number, keyword in enumerate(TIMES):
+        times = [[image.times[number] for image in half] for half in halves]
+        first, second = sorted(zip(times, halves, strict=True), key=lambda one: min(one[0]))
+        if all(map(all, times)) and max(first[0]) < min(second[0]):
+            return [(f"{keyword}#1", first[1]), (f"{keyword}#2", second[1])]
     return []

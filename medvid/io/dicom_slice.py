@@ -60,6 +60,8 @@ class SliceHeader:
         uid: SeriesInstanceUID; stays inside the reader.
         instance: SOPInstanceUID, the same in every copy of the image; stays inside the reader.
         patient: the patient's token.
+        study: StudyInstanceUID; stays inside the reader.
+        space: FrameOfReferenceUID, the axes that positions count in; likewise.
         modality: DICOM's word.
         sop_class: SOPClassUID.
         image_type: ImageType's values.
@@ -97,6 +99,8 @@ class SliceHeader:
     uid: str
     instance: str
     patient: str
+    study: str
+    space: str
     modality: str
     sop_class: str
     image_type: tuple[str, ...]

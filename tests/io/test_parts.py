@@ -174,14 +174,104 @@ def test_a_number_that_runs_through_one_stack_does_not_part_it(
 def test_two_reconstructions_between_each_other_are_two_stacks(
     series: Path, volume: NDArray[np.int16]
 ) -> None:
-    def lifted(dataset: pydicom.Dataset) -> None:
-        x, y, z = dataset.ImagePositionPatient
-        dataset.ImagePositionPatient = [x, y, z + 2.5]  # an even grid of 2.5 mm, alternating
-        dataset.ConvolutionKernel = "B60s"
-
     mark(series, setting(ConvolutionKernel="B30f"))
-    add(series, 1, lifted, 7)
+    add(series, 1, lifting(ConvolutionKernel="B60s"), 7)
     assert_two_stacks(series, volume, "ConvolutionKernel=")
+
+
+def lifting(half: float = 2.5, **values: Any) -> Change:
+    """Moves slices by half a step, which makes an even grid of two sets that alternate."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z + half]
+        setting(**values)(dataset)
+
+    return change
+
+
+NEVER_MIXED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"TemporalPositionIdentifier": 1}, {"TemporalPositionIdentifier": 2}),
+    ({"DiffusionBValue": 0.0}, {"DiffusionBValue": 1000.0}),
+    ({"InversionTime": 90}, {"InversionTime": 900}),
+    ({"FrameOfReferenceUID": "1.2.3"}, {"FrameOfReferenceUID": "1.2.4"}),
+    ({"StudyInstanceUID": "1.2.3"}, {"StudyInstanceUID": "1.2.4"}),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), NEVER_MIXED)
+def test_two_phases_between_each_other_are_two_stacks(
+    series: Path, volume: NDArray[np.int16], first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    mark(series, setting(SliceThickness="", **first))
+    add(series, 1, lifting(**second), 7)
+    rows = assert_two_stacks(series, volume, next(iter(first)))
+    assert not any("1.2." in row.series for row in rows)
+
+
+@pytest.mark.parametrize(("first", "second"), NEVER_MIXED)
+def test_a_gap_is_no_reason_to_mix_two_phases(
+    series: Path, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    mark(series, setting(**first))
+    add(series, 1, lifting(**second), 7)
+    (series / "IM_0004.dcm").unlink()
+    (series / "extra1_IM_0006.dcm").unlink()
+    assert [(row.frames, row.code, row.fix) for row in scan_tree(series)] == [
+        (7, "missing_slices", "on_gap=resample")
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "word"),
+    [
+        ({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}, "AcquisitionNumber="),
+        ({"TriggerTime": 0}, {"TriggerTime": 300}, "TriggerTime="),
+        ({"ImageType": ["ORIGINAL", "M"]}, {"ImageType": ["ORIGINAL", "P"]}, "ImageType="),
+        ({"ContentTime": "100000"}, {"ContentTime": "100100"}, "ContentTime#"),
+        ({"AcquisitionTime": "100000"}, {"AcquisitionTime": "100100"}, "AcquisitionTime#"),
+    ],
+)
+def test_what_alternates_is_one_stack_unless_its_slices_overlap(
+    series: Path,
+    volume: NDArray[np.int16],
+    first: dict[str, Any],
+    second: dict[str, Any],
+    word: str,
+) -> None:
+    mark(series, setting(SliceThickness=2.5, **first))
+    add(series, 1, lifting(**second), 7)
+    (row,) = scan_tree(series)
+    assert (row.verdict, row.frames) == ("ok", 16)  # even slices acquired before odd ones
+    mark(series, setting(SliceThickness=5))
+    for file in series.glob("extra1_*"):
+        dataset = pydicom.dcmread(file)
+        dataset.SliceThickness = 5
+        dataset.save_as(file)
+    assert_two_stacks(series, volume, word)
+
+
+def test_an_overlapping_reconstruction_is_one_stack(
+    series: Path, volume: NDArray[np.int16]
+) -> None:
+    def later(dataset: pydicom.Dataset) -> None:
+        dataset.ContentTime = f"1000{int(dataset.InstanceNumber):02d}"
+        dataset.AcquisitionNumber = int(dataset.InstanceNumber) // 4
+        dataset.SliceThickness = 10
+
+    mark(series, later)
+    (row,) = scan_tree(series)
+    assert (row.verdict, row.frames) == ("ok", 8)
+    np.testing.assert_array_equal(open_stack(series).read()[0], volume)
+
+
+def test_a_number_with_an_underscore_is_no_number(series: Path) -> None:
+    file = min(series.iterdir())
+    content = file.read_bytes()
+    at = content.index(b"0.0\\0.0\\35.0" if b"0.0\\0.0\\35.0" in content else b"0.0\\0.0\\0.0")
+    file.write_bytes(content[:at] + b"0_0" + content[at + 3 :])
+    (row,) = scan_tree(series)
+    assert (row.verdict, row.files) == ("fixable", (file.name,))
 
 
 def test_one_slice_with_another_matrix_is_no_stack_and_no_part_of_one(
