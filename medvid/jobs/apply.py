@@ -243,7 +243,7 @@ def find_cases(
             usable = row.verdict == "ok" or is_fixed(row, options)
             if row.verdict == "ignored" or (usable and place in seen):
                 continue
-            record = _record_of(row)
+            record = _record_of(row, path)
             if usable:
                 seen.add(place)
                 found.append(record)
@@ -263,12 +263,14 @@ def is_fixed(row: ScanRow, options: Mapping[str, Any]) -> bool:
     return bool(needed) and all(said.get(name, False) for name in needed)
 
 
-def _record_of(row: ScanRow) -> Record:
-    case = f"{row.path}#{row.series}" if row.series else str(row.path)
+def _record_of(row: ScanRow, given: Path) -> Record:
+    # A row of a single image says in which folder it lies; a user who gave the file looks for it.
+    place = str(given) if given.is_file() else row.path
+    case = f"{place}#{row.series}" if row.series else place
     return Record(
         case_id=case,
         patient_id=row.patient_id or case,
-        path=str(row.path),
+        path=place,
         series=row.series or None,
     )
 

@@ -13,7 +13,7 @@ import pytest
 from medvid.config import read_config
 from medvid.io.series_list import write_series_list
 from medvid.io.write import write_dicom_series
-from medvid.jobs.apply import apply_locked, predict
+from medvid.jobs.apply import apply_locked, find_cases, predict
 from medvid.train.checkpoint import load_checkpoint
 
 Cli = Callable[..., Any]
@@ -85,6 +85,15 @@ def test_a_list_of_a_series_files_is_predicted_as_its_folder_is(finished: Path) 
     table = predict(finished / "run", [listed, listed]).table
     assert list(table["case_id"]) == [str(listed)]
     assert table["prob_bright"].to_numpy() == pytest.approx(whole["prob_bright"].to_numpy())
+
+
+def test_a_refused_file_is_listed_under_its_own_name(tmp_path: Path) -> None:
+    folder = tmp_path / "series"
+    write_dicom_series(folder, np.zeros((3, 8, 8), np.int16), spacing=(5.0, 1.0, 1.0))
+    file = min(folder.iterdir())
+    found, ((record, error),) = find_cases([file], {})
+    assert (found, record.path, error.code) == ([], str(file), "single_image")
+    assert record.case_id.startswith(f"{file}#")
 
 
 def test_an_unfinished_fold_does_not_predict(finished: Path, run_cli: Cli) -> None:
