@@ -30,15 +30,13 @@ from pydantic import Field
 from medvid.contract import Channel, Record, SourceError
 from medvid.io.bids_names import Image, Only, find_images
 from medvid.io.ordering import natural_key
-from medvid.io.sheet import Row, Sheet, read_sheet
+from medvid.io.sheet import Row, Sheet, is_missing, read_sheet
 
 Channels = Annotated[list[str], Field(min_length=1)]
 
 _TABLE = "participants.tsv"
 _KEYS = ("participant_id", "session_id")
 _MISSING = "n/a"
-_MISSPELT = {"n/a", "na", "nan", "#n/a", "<na>"}
-"""How other programs write that nothing is known; as classes they would be learned."""
 _TAKEN = re.compile(
     r"(case_id|patient_id|path|series|slice|sop_uid|slice_file|slice_at|[xyz]_mm|split|fold|label)"
     r"|(label|path)_.*"
@@ -175,7 +173,8 @@ def _read_participants(root: Path, label: str) -> Sheet:
         _refuse(
             root / _TABLE, "is not there. Give the folder that holds it and sub-*/.", "no_table"
         )
-    sheet = read_sheet(root / _TABLE)
+    free = (*_KEYS, label)
+    sheet = read_sheet(root / _TABLE, is_free=lambda column: column not in free)
     sheet.require("participant_id", "It names the subject of every row.")
     sheet.require(label, "It was to be learned: choose a column with label=NAME.")
     return sheet
@@ -190,7 +189,7 @@ def _read_cell(sheet: Sheet, row: Row, column: str) -> str:
     text = row.get(column)
     if text == _MISSING:
         return ""
-    if text.casefold() in _MISSPELT:
+    if is_missing(text):
         _refuse(
             sheet.path,
             f"line {row.line}: `{text}` in the column `{column}` would be a class. Write n/a where "

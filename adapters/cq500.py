@@ -79,8 +79,8 @@ READERS = ("R1", "R2", "R3")
 MAJORITY = 2
 """Of three readers, as the authors took the truth (Chilamkurthy et al., Lancet 2018)."""
 
-_STUDY = re.compile(r"CQ500CT(\d+) CQ500CT\1", re.IGNORECASE)
-_NAME = re.compile(r"CQ500-CT-(\d+)", re.IGNORECASE)
+_STUDY = re.compile(r"CQ500CT(\d{1,9}) CQ500CT\1", re.IGNORECASE)
+_NAME = re.compile(r"CQ500-CT-(\d{1,9})", re.IGNORECASE)
 _DEPTH = 3
 """Folders between the root and a study's own, that one included."""
 

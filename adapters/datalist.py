@@ -25,6 +25,7 @@ import numpy as np
 
 from medvid.contract import Label, Record, SourceError
 from medvid.io.ordering import natural_key
+from medvid.io.sheet import is_missing
 
 _SPLITS = {
     "training": "train",
@@ -147,6 +148,13 @@ def _read_label(path: Path, where: str, entry: Entry, content: Entry) -> Label |
     )
     if label is None or label == "":
         return None
+    if isinstance(label, str) and is_missing(label):
+        _refuse(
+            path,
+            f"The label of {where} is `{label}`, which would be a class. Leave it out where "
+            "nothing is known, or write another word for the class.",
+            "no_label",
+        )
     if isinstance(label, str) and _IMAGE_FILE.search(label):
         _refuse(
             path,

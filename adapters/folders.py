@@ -117,7 +117,7 @@ def _read_patients(root: Path, cases: list[tuple[str, Path]]) -> dict[str, str]:
     path = root / "patients.csv"
     if not path.exists():
         return {case_id: _strip_ending(case) for case_id, case in named.items()}
-    sheet = read_sheet(path)
+    sheet = read_sheet(path, is_free=lambda name: name not in ("case", "patient_id"))
     sheet.require("case", "It names a case as <class>/<name>.")
     sheet.require("patient_id", "It says whose case it is.")
     told = {

@@ -27,6 +27,7 @@ from typing import Literal, NoReturn
 import numpy as np
 
 from medvid.contract import Record, SourceError
+from medvid.io.text_files import read_text
 
 Split = Literal[1, 2, 3]
 
@@ -142,7 +143,7 @@ def _list_classes(root: Path, split: Split) -> dict[str, Path]:
 def _read_split(root: Path, split: Split) -> list[_Item]:
     items: dict[tuple[str, str], _Item] = {}
     for label, path in _list_classes(root, split).items():
-        for line in path.read_text(encoding="utf-8-sig").splitlines():
+        for line in read_text(path).splitlines():
             # Names hold no blanks, but may hold nearly anything else.
             name, _, side = line.strip().rpartition(" ")
             if not line.strip():

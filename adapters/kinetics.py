@@ -28,6 +28,7 @@ import numpy as np
 from medvid.contract import Record, SourceError
 from medvid.io.ordering import natural_key
 from medvid.io.sheet import Row, Sheet, read_sheet
+from medvid.io.text_files import read_decimal
 from medvid.io.video import VIDEO_SUFFIXES
 
 _COLUMNS = {"youtube_id", "time_start", "time_end", "split"}
@@ -119,7 +120,7 @@ def imitate(root: Path) -> None:
 
 def _read_lists(root: Path) -> list[_Clip]:
     paths = [path for place in _PLACES for path in sorted((root / place).glob("*.csv"))]
-    sheets = [read_sheet(path) for path in paths]
+    sheets = [read_sheet(path, is_free=lambda name: name not in _COLUMNS) for path in paths]
     lists = [sheet for sheet in sheets if set(sheet.columns) >= _COLUMNS]
     if not lists:
         _refuse(
@@ -145,9 +146,8 @@ def _read_lists(root: Path) -> list[_Clip]:
 
 
 def _read_row(sheet: Sheet, row: Row) -> _Clip:
-    try:
-        start, end = (round(float(row.get(column))) for column in ("time_start", "time_end"))
-    except ValueError:
+    start, end = (read_decimal(row.get(column)) for column in ("time_start", "time_end"))
+    if start is None or end is None:
         _refuse(
             sheet.path,
             f"line {row.line}: `{row.get('time_start')}` to `{row.get('time_end')}` are no times "
@@ -162,7 +162,9 @@ def _read_row(sheet: Sheet, row: Row) -> _Clip:
             "unknown_split",
         )
     video = row.get("youtube_id")
-    return _Clip(f"{video}_{start:06d}_{end:06d}", video, row.get("label") or None, split)
+    return _Clip(
+        f"{video}_{round(start):06d}_{round(end):06d}", video, row.get("label") or None, split
+    )
 
 
 def _find_videos(root: Path) -> dict[str, Path]:

@@ -34,6 +34,7 @@ from pydantic import Field
 from medvid.contract import Record, SourceError
 from medvid.io.identity import series_token
 from medvid.io.sheet import Row, Sheet, read_sheet
+from medvid.io.text_files import read_decimal
 
 CLASSES = ("non-nodule", "nodule")
 
@@ -148,11 +149,19 @@ def imitate(root: Path) -> None:
 
 def _find_scans(root: Path) -> dict[str, tuple[Path, int]]:
     """Returns series -> header file and subset."""
-    return {
-        path.stem: (path, subset)
-        for subset in range(_SUBSETS)
-        for path in sorted((root / f"subset{subset}").rglob("*.mhd"))
-    }
+    found: dict[str, tuple[Path, int]] = {}
+    for subset in range(_SUBSETS):
+        for path in sorted((root / f"subset{subset}").rglob("*.mhd")):
+            known, _ = found.setdefault(path.stem, (path, subset))
+            if known != path:
+                places = " and ".join(str(one.parent) for one in (known, path))
+                raise SourceError(
+                    f"{root} holds the scan …{series_token(path.stem)} twice: in {places}. Its "
+                    "subset is its fold: keep the one that the challenge gives.",
+                    code="double_case",
+                    files=[known, path],
+                )
+    return found
 
 
 def _read_table(root: Path, name: str, columns: Sequence[str]) -> Sheet:
@@ -192,11 +201,8 @@ def _read_point(sheet: Sheet, row: Row) -> Point:
 
 
 def _read_mm(sheet: Sheet, row: Row, column: str) -> float:
-    try:
-        value = float(row.get(column))
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = read_decimal(row.get(column), comma=sheet.decimal_comma)
+    if value is None:
         _refuse(
             sheet.path,
             f"line {row.line}: `{row.get(column)}` in the column `{column}` is no number.",

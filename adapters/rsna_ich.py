@@ -23,7 +23,6 @@ series stops and names it, and has no label; the manifest names it in a column `
 Command: `medvid manifest rsna_ich ROOT -o manifest.csv`
 """
 
-import csv
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +34,7 @@ from pydantic import Field
 
 from medvid.contract import Label, Record, SourceError
 from medvid.io.series_list import ENDING, SortedImage, sort_images, write_series_list
+from medvid.io.text_files import read_cells, read_lines
 from medvid.io.wording import name_first
 
 CLASSES = (
@@ -226,42 +226,39 @@ def _read_labels(path: Path) -> dict[str, list[int]]:
     """
     labels: dict[str, list[int]] = {}
     columns = {name: column for column, name in enumerate(CLASSES)}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if header[:2] != ["ID", "Label"]:
-            _refuse(
+    rows = read_cells(path, read_lines(path))
+    _, header = next(rows, (1, []))
+    if header[:2] != ["ID", "Label"]:
+        _refuse(
+            path,
+            f"begins with the columns {', '.join(header) or 'none'}, and should begin with ID "
+            "and Label.",
+            "missing_column",
+        )
+    for line, row in rows:
+        if not row:
+            continue
+        image, _, name = row[0].rpartition("_")
+        value = row[1].strip() if len(row) > 1 else ""
+        if name not in columns or not image or "\n" in image:
+            _refuse_row(
                 path,
-                f"begins with the columns {', '.join(header) or 'none'}, and should begin with ID "
-                "and Label.",
-                "missing_column",
+                line,
+                f"`{row[0].splitlines()[0] if row[0] else ''}` is no ID_<image>_<finding> with one "
+                f"of the findings {', '.join(CLASSES)}.",
             )
-        for row in reader:
-            if not row:
-                continue
-            image, _, name = row[0].rpartition("_")
-            value = row[1].strip() if len(row) > 1 else ""
-            if name not in columns or not image:
-                _refuse_row(
-                    path,
-                    reader.line_num,
-                    f"`{row[0]}` is no ID_<image>_<finding> with one of the findings "
-                    f"{', '.join(CLASSES)}.",
-                )
-            if value not in ("0", "1"):
-                _refuse_row(
-                    path, reader.line_num, f"the label of {row[0]} is `{value}`, not 0 or 1."
-                )
-            found = labels.setdefault(image, [_UNKNOWN] * len(CLASSES))
-            if found[columns[name]] not in (_UNKNOWN, int(value)):
-                _refuse_row(
-                    path,
-                    reader.line_num,
-                    f"the label of {row[0]} is {value}, and an earlier row says "
-                    f"{found[columns[name]]}. Keep the right one.",
-                    "double_case",
-                )
-            found[columns[name]] = int(value)
+        if value not in ("0", "1"):
+            _refuse_row(path, line, f"the label of {row[0]} is `{value}`, not 0 or 1.")
+        found = labels.setdefault(image, [_UNKNOWN] * len(CLASSES))
+        if found[columns[name]] not in (_UNKNOWN, int(value)):
+            _refuse_row(
+                path,
+                line,
+                f"the label of {row[0]} is {value}, and an earlier row says "
+                f"{found[columns[name]]}. Keep the right one.",
+                "double_case",
+            )
+        found[columns[name]] = int(value)
     _require_all_findings(path, labels)
     return labels
 

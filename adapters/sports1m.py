@@ -26,6 +26,7 @@ from typing import NoReturn
 import numpy as np
 
 from medvid.contract import Record, SourceError
+from medvid.io.text_files import read_text, read_whole
 from medvid.io.video import VIDEO_SUFFIXES
 
 _PARTITIONS = {"train": "train_partition.txt", "test": "test_partition.txt"}
@@ -119,7 +120,7 @@ def imitate(root: Path) -> None:
 def _read_lines(path: Path) -> list[str]:
     if not path.is_file():
         _refuse(path, "is not there. Put the authors' lists there, unpacked.", "no_list")
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    return [line.strip() for line in read_text(path).splitlines()]
 
 
 def _read_partitions(root: Path, sports: int) -> Iterator[_Item]:
@@ -131,8 +132,9 @@ def _read_partitions(root: Path, sports: int) -> Iterator[_Item]:
                 continue
             url, _, listed = line.partition(" ")
             video = _IDENTIFIER.search(url)
-            parts = listed.replace(" ", "").split(",")
-            if video is None or not all(part.isdecimal() and int(part) < sports for part in parts):
+            parts = [read_whole(part) for part in listed.replace(" ", "").split(",")]
+            known = [part for part in parts if part is not None and part < sports]
+            if video is None or len(known) < len(parts):
                 _refuse(
                     path,
                     f"line {number}: `{line}` is not a URL that ends in a video's identifier, a "
@@ -149,7 +151,7 @@ def _read_partitions(root: Path, sports: int) -> Iterator[_Item]:
                     "bad_list",
                 )
             sides[video[1]] = split
-            yield _Item(video[1], tuple(sorted({int(part) for part in parts})), split)
+            yield _Item(video[1], tuple(sorted(set(known))), split)
 
 
 def _find_videos(root: Path) -> dict[str, Path]:

@@ -3,7 +3,8 @@
 Where from: write it with a spreadsheet or with `medvid manifest`, which uses the same columns.
 
 On disk: the CSV lies anywhere; paths in it are relative to it. Commas, semicolons or tabs; UTF-8,
-UTF-16 or a western Windows' code page; decimal points or commas. Columns, in any order:
+UTF-16 or a western Windows' code page; decimal points or commas. Where commas part the cells too,
+`1,234` is refused: it may be a thousand. Columns, in any order:
 
 * `case_id`: unique; one scan, video or region.
 * `patient_id`: cases of one patient never lie on both sides of a split.
@@ -22,13 +23,12 @@ UTF-16 or a western Windows' code page; decimal points or commas. Columns, in an
   slices, y of coronal, x of sagittal ones. The order of DICOM files, and InstanceNumber, name none.
 * `x_mm`, `y_mm`, `z_mm` (optional): centre of a region in DICOM patient axes.
 * `split` (train, val, test), `fold` (0, 1, ...), `series` (a token of `medvid scan`): optional.
-* Every other column is kept as it is, for subgroups.
+* Every other column is kept as it is, for subgroups; these alone may hold line breaks, in quotes.
 
 Command: `medvid manifest table labels.csv -o manifest.csv`
 """
 
 import csv
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -39,8 +39,9 @@ import numpy as np
 
 from medvid.contract import Channel, Label, Record, SourceError
 from medvid.io.ordering import natural_key
-from medvid.io.sheet import Row, Sheet, nearest, read_sheet
+from medvid.io.sheet import Row, Sheet, is_missing, nearest, read_sheet
 from medvid.io.slice_truth import file_key, instance_key
+from medvid.io.text_files import read_decimal, read_whole
 
 _REQUIRED = {
     "case_id": "It names every case and must be unique.",
@@ -59,12 +60,14 @@ _FINDING = "label_"
 _CHANNEL = "path_"
 # A sentence with more file names than this is not read.
 _NAMED = 5
+# Nor one with more characters of a cell.
+_TOLD = 40
 
 
 def classes(root: Path) -> tuple[str, ...]:
     """Returns the classes, or the names of the findings, in natural order."""
     sheet = _read_manifest(root)
-    names = _list_findings(sheet) or {row.get("label") for row in sheet} - {""}
+    names = _list_findings(sheet) or {_read_class(sheet, row) for row in sheet} - {""}
     return tuple(sorted(names, key=natural_key))
 
 
@@ -109,7 +112,7 @@ def _find_table(root: Path) -> Path:
 
 
 def _read_manifest(root: Path) -> Sheet:
-    sheet = read_sheet(root / "manifest.csv" if root.is_dir() else root)
+    sheet = read_sheet(root / "manifest.csv" if root.is_dir() else root, is_free=_is_free)
     channels = _list_channels(sheet)
     for column, why in _REQUIRED.items():
         if column != "path" or not channels:
@@ -135,6 +138,12 @@ def _read_manifest(root: Path) -> Sheet:
             "missing_column",
         )
     return sheet
+
+
+def _is_free(column: str) -> bool:
+    """Whether a column has no meaning here and is only kept: a report, a comment."""
+    meant = (_FINDING, _CHANNEL, "series_")
+    return column not in (*_REQUIRED, *_OPTIONAL) and not column.startswith(meant)
 
 
 def _list_findings(sheet: Sheet) -> list[str]:
@@ -263,14 +272,15 @@ def _read_place(sheet: Sheet, row: Row) -> tuple[str, int | str | float | None]:
     if column == "slice_file":
         return column, file_key(_read_count(sheet, row, column) or 0)
     uid, mark, frame = row.get(column).partition("#")
-    if mark and not (frame.isascii() and frame.isdigit() and int(frame) > 0):
+    number = read_whole(frame)
+    if mark and not number:
         _refuse(
             sheet,
             "has a `sop_uid` whose frame is no number; frames are counted from 1, as in `UID#3`.",
             "no_number",
             row,
         )
-    return column, instance_key(uid, int(frame) if mark else None)
+    return column, instance_key(uid, number if mark else None)
 
 
 def _check_agreement(sheet: Sheet, first: Row, row: Row) -> None:
@@ -302,20 +312,33 @@ def _read_label(sheet: Sheet, row: Row) -> Label | None:
             )
         if plain:
             findings[name] = int(plain)
-    return findings or row.get("label") or None
+    return findings or _read_class(sheet, row) or None
+
+
+def _read_class(sheet: Sheet, row: Row) -> str:
+    text = row.get("label")
+    if is_missing(text):
+        _refuse(
+            sheet,
+            f"has `{text}` in the column `label`, which would be a class. Leave the cell empty "
+            "where nothing is known, or write another word for the class.",
+            "no_label",
+            row,
+        )
+    return text
 
 
 def _read_count(sheet: Sheet, row: Row, column: str) -> int | None:
     text = row.get(column)
-    plain = re.sub(r"[.,]0+$", "", text)
-    if plain and not (plain.isascii() and plain.isdigit()):
+    value = read_whole(text)
+    if text and value is None:
         _refuse(
             sheet,
-            f"has `{text}` in the column `{column}`, which counts 0, 1, 2, ...",
+            f"has `{_shorten(text)}` in the column `{column}`, which counts 0, 1, 2, ...",
             "no_number",
             row,
         )
-    return int(plain) if plain else None
+    return value
 
 
 def _read_center(sheet: Sheet, row: Row) -> tuple[float, float, float] | None:
@@ -328,18 +351,26 @@ def _read_center(sheet: Sheet, row: Row) -> tuple[float, float, float] | None:
 
 def _read_mm(sheet: Sheet, row: Row, column: str) -> float:
     text = row.get(column)
-    try:
-        value = float(text.replace(",", ".", 1) if "." not in text else text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = read_decimal(text, comma=sheet.decimal_comma)
+    if value is None:
+        comma = (
+            " Its comma may be a decimal one or part the thousands, where commas part the cells "
+            "too: write a point, or no comma."
+            if "," in text
+            else ""
+        )
         _refuse(
             sheet,
-            f"has `{text}` in the column `{column}`, which takes a position in mm such as -31.5.",
+            f"has `{_shorten(text)}` in the column `{column}`, which takes a position in mm such "
+            f"as -31.5.{comma}",
             "no_number",
             row,
         )
     return value
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _TOLD else f"{text[:_TOLD]}..."
 
 
 def _read_split(sheet: Sheet, row: Row) -> str | None:

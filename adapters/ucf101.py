@@ -22,6 +22,7 @@ from typing import Literal, NoReturn
 import numpy as np
 
 from medvid.contract import Record, SourceError
+from medvid.io.text_files import read_text, read_whole
 
 Split = Literal[1, 2, 3]
 
@@ -141,7 +142,7 @@ def _read_lines(path: Path) -> list[str]:
         _refuse(
             path, "is not there. Unpack the official train/test lists beside UCF-101/.", "no_list"
         )
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path).splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -150,10 +151,11 @@ def _read_classes(root: Path) -> dict[str, int]:
     path = root / _LISTS / "classInd.txt"
     found = {}
     for line in _read_lines(path):
-        number, _, name = line.partition(" ")
-        if not number.isdigit() or not name:
+        text, _, name = line.partition(" ")
+        number = read_whole(text)
+        if number is None or not name:
             _refuse(path, f"has the line `{line}`, which is not `<number> <Class>`.", "bad_list")
-        found[name.strip()] = int(number)
+        found[name.strip()] = number
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
@@ -171,13 +173,13 @@ def _read_split(root: Path, split: Split) -> list[_Item]:
                 _refuse(
                     path, f"names {name}, whose folder is no class of classInd.txt.", "bad_list"
                 )
-            if number and not number.isdigit():
+            if number and read_whole(number) is None:
                 _refuse(
                     path,
                     f"has `{number}` where the number of its class belongs, after {name}.",
                     "bad_list",
                 )
-            if number and int(number) != numbers[label]:
+            if number and read_whole(number) != numbers[label]:
                 _refuse(
                     path,
                     f"gives {name} the class {number}, but classInd.txt numbers {label} as "

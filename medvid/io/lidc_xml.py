@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvid.contract import SourceError
+from medvid.io.text_files import DIGITS
 
 SCALES = {
     "subtlety": 5,
@@ -151,7 +152,7 @@ def _read_ratings(nodule: ElementTree.Element) -> dict[str, int]:
     ratings = {}
     for name, highest in SCALES.items():
         text = _text(nodule.find(f"characteristics/{name}"))
-        if text.isdecimal() and 1 <= int(text) <= highest:
+        if text.isdecimal() and len(text) <= DIGITS and 1 <= int(text) <= highest:
             ratings[name] = int(text)
     return ratings
 
@@ -172,7 +173,7 @@ def _read_outline(path: Path, roi: ElementTree.Element) -> Outline:
 def _read_pixel(path: Path, edge: ElementTree.Element, name: str) -> int:
     text = _text(edge.find(name))
     # isdecimal takes digits of all scripts, and int reads them.
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > DIGITS:
         _refuse(path, f"has an {name} `{text[:_SHOWN]}`, which is no pixel.", "no_number")
     return int(text)
 

@@ -5,22 +5,23 @@ byte order mark, in UTF-16 or in the code page of the machine. Asking a clinicia
 costs an afternoon; telling the cases apart costs twenty lines.
 """
 
-import codecs
 import csv
 import difflib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medvid.contract import SourceError
+from medvid.io.text_files import read_cells, read_text
 
 _DELIMITERS = (",", ";", "\t")
 # xlsx files are zip archives, xls files are OLE2 containers.
 _WORKBOOK_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 # Below this ratio difflib offers words that share little more than a few letters.
 _NEAR = 0.6
+_MISSING = frozenset({"n/a", "na", "nan", "#n/a", "<na>"})
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table with named columns, all of it text."""
+    """A table with named columns, all of it text.
+
+    Args:
+        path: the file.
+        columns: their names.
+        rows: without blank ones.
+        decimal_comma: whether `1,5` may be a number: other marks part the cells.
+    """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    decimal_comma: bool
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -79,18 +88,26 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f" Is it `{plain[near[0]]}`? Then rename that one." if near else ""
 
 
-def read_sheet(path: Path) -> Sheet:
+def is_missing(text: str) -> bool:
+    """Whether a word is how a program writes that nothing is known: as a class it is learned."""
+    return text.casefold() in _MISSING
+
+
+def read_sheet(path: Path, *, is_free: Callable[[str], bool] | None = None) -> Sheet:
     """Reads a table that is separated by commas, semicolons or tabs.
 
     Blank rows and unnamed empty columns, which spreadsheets leave behind, are passed over.
 
     Args:
         path: a text file with the names of the columns in its first line.
+        is_free: tells the columns of free text, which alone may hold line breaks. Anywhere else
+            one shows a quote that is not closed, and that the cell holds the rows below it.
 
     Raises:
-        SourceError: when the file is absent, a workbook, empty, or not rectangular.
+        SourceError: when the file is absent, a workbook, empty, or not rectangular; for quotes
+            that are not closed.
     """
-    lines = _read_text(path).splitlines(keepends=True)
+    lines = _read_table(path).splitlines(keepends=True)
     skipped = 0
     told = None
     if lines and lines[0].lower().startswith("sep="):
@@ -99,41 +116,75 @@ def read_sheet(path: Path) -> Sheet:
     table = lines[skipped:]
     if not any(line.strip() for line in table):
         raise SourceError(f"{path.name} is empty.", code="empty_table", files=[path])
-    delimiter = told or max(_DELIMITERS, key=lambda mark: _count_columns(table, mark))
-    reader = csv.reader(io.StringIO("".join(table), newline=""), delimiter=delimiter)
-    header = [name.strip() for name in next(reader)]
+    delimiter = told or max(_DELIMITERS, key=lambda mark: _count_columns(table[0], mark))
+    text = io.StringIO("".join(table), newline="")
+    found = read_cells(path, text, delimiter, skipped)
+    line, first = next(found)
+    header = [name.strip() for name in first]
     _check_header(path, header)
+    _check_breaks(path, header, Row(line, {name: name for name in header}), delimiter, None)
     rows = []
-    for cells in reader:
+    for line, cells in found:
         texts = [cell.strip() for cell in cells]
         if any(texts):
-            rows.append(_name_cells(path, header, texts, reader.line_num + skipped))
-    return Sheet(path, tuple(name for name in header if name), tuple(rows))
+            row = _name_cells(path, header, texts, line)
+            _check_breaks(path, header, row, delimiter, is_free or (lambda _: False))
+            rows.append(row)
+    return Sheet(path, tuple(name for name in header if name), tuple(rows), delimiter != ",")
 
 
-def _read_text(path: Path) -> str:
+def _read_table(path: Path) -> str:
     if not path.is_file():
         raise SourceError(
             f"There is no file {path}. Give the path of a CSV file.", code="no_table", files=[path]
         )
-    data = path.read_bytes()
-    if data.startswith(_WORKBOOK_STARTS):
+    with path.open("rb") as file:
+        start = file.read(max(map(len, _WORKBOOK_STARTS)))
+    if start.startswith(_WORKBOOK_STARTS):
         raise SourceError(
             f"{path.name} is an Excel workbook. Save the sheet as `CSV UTF-8` and give that file.",
             code="workbook",
             files=[path],
         )
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
+    return read_text(path)
+
+
+def _check_breaks(
+    path: Path, header: list[str], row: Row, delimiter: str, is_free: Callable[[str], bool] | None
+) -> None:
+    """Refuses cells with line breaks in columns that are not free, and cells that hold rows.
+
+    `is_free` is None for the header itself.
+    """
+    for place, name in enumerate(header):
+        text = row.get(name)
+        if len(text.splitlines()) < 2:
+            continue
+        free = is_free is None or is_free(name)
+        if free and not _holds_row(text, place, len(header), delimiter):
+            continue
+        column = f"column {place + 1}" if is_free is None else f"the column `{name}`"
+        raise SourceError(
+            f"{path.name}, line {row.line}: a cell of {column} reaches over "
+            f"{len(text.splitlines())} lines. A quote is probably not closed, and the cell holds "
+            "the rows below it: close it. Where the cell is meant so, take its line breaks out.",
+            code="bad_quotes",
+            files=[path],
+        )
+
+
+def _holds_row(text: str, place: int, columns: int, delimiter: str) -> bool:
+    """Whether a line of a cell has as many cells as the table, up to the cell's own place."""
+    _, *middle, last = text.splitlines()
+    whole = any(line.count(delimiter) == columns - 1 for line in middle)
+    return columns > 1 and (whole or (place > 0 and last.count(delimiter) == place))
+
+
+def _count_columns(line: str, delimiter: str) -> int:
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        # What Excel writes on a western Windows. Five bytes mean nothing there: shown as \ufffd.
-        return data.decode("cp1252", errors="replace")
-
-
-def _count_columns(lines: list[str], delimiter: str) -> int:
-    return len(next(csv.reader(lines, delimiter=delimiter)))
+        return len(next(csv.reader([line], delimiter=delimiter)))
+    except csv.Error:
+        return 0  # reading the table says what is wrong
 
 
 def _check_header(path: Path, header: list[str]) -> None:

@@ -1,12 +1,14 @@
 """What every adapter keeps to, tried on its own made-up copy."""
 
+from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from medvid.contract import Adapter, Record
+from medvid.contract import Adapter, MedvidError, Record
 from medvid.io import open_stack
 from medvid.sources import list_adapters, load_adapter
 
@@ -47,6 +49,35 @@ def test_its_docstring_says_where_from_how_on_disk_and_the_command(copy: Copy) -
     text = copy[0].__doc__ or ""
     for part in ("Where from:", "On disk:", f"Command: `medvid manifest {name} "):
         assert part in text
+
+
+def damage(content: bytes) -> list[bytes]:
+    """What becomes of tables and lists in mail, spreadsheets and full disks."""
+    half = content[: len(content) // 2]
+    wide = content.decode(errors="replace").encode("utf-16")
+    number = b"9" * 5000
+    lines = content.splitlines()
+    return [
+        *(half, content + b"\xfc\n", wide, wide[:-1], content + b"\0"),
+        *(half + b'"' + content * 2, content + b'"' + b"x,y\n" * 40_000),
+        *(content + lines[-1][:1] + number, content + number + b" " + number, lines[-1][:1]),
+        *(content.replace(b"1", number), content.replace(b"1", b"1_0"), content[:0]),
+    ]
+
+
+def test_damaged_tables_and_lists_are_read_or_refused_in_a_sentence(copy: Copy) -> None:
+    module, root = copy
+    single = {"workers": 1} if "workers" in signature(module.records).parameters else {}
+    endings = (".csv", ".tsv", ".txt", ".json", ".xml")
+    for file in sorted(path for path in root.rglob("*") if path.suffix in endings):
+        content = file.read_bytes()
+        for damaged in damage(content):
+            file.write_bytes(damaged)
+            with suppress(MedvidError):
+                read_classes(module, root)
+            with suppress(MedvidError):
+                list(module.records(root, **single))
+        file.write_bytes(content)
 
 
 def test_every_record_opens(copy: Copy) -> None:

@@ -64,6 +64,12 @@ def test_whole_numbers_of_pandas_are_whole(tmp_path: Path) -> None:
     assert datalist.classes(path) == ("2", "10")
 
 
+@pytest.mark.parametrize("label", ["nan", "NA", "n/a"])
+def test_a_word_for_nothing_is_no_class(tmp_path: Path, label: str) -> None:
+    content = {"training": [{"image": "a.nii.gz", "label": label}]}
+    assert f"is `{label}`, which would be a class" in refuse(write(tmp_path, content))
+
+
 def test_a_named_patient_joins_cases(tmp_path: Path) -> None:
     entries = [{"image": f"{name}.nii.gz", "label": 0, "patient_id": 7} for name in "ab"]
     assert {record.patient_id for record in read(write(tmp_path, {"training": entries}))} == {"7"}

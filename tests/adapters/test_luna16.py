@@ -32,6 +32,17 @@ def test_subsets_are_folds(root: Path) -> None:
     assert sorted(folds.values()) == [0, 4, 8]
 
 
+def test_a_scan_in_two_subsets_is_refused(root: Path) -> None:
+    (header,) = (root / "subset0").glob("*.mhd")
+    (root / "subset7").mkdir()
+    for file in (root / "subset0").glob(f"{header.stem}.*"):
+        (root / "subset7" / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(SourceError, match=r"twice: in .*subset0 and .*subset7\. ") as caught:
+        list(luna16.records(root))
+    assert caught.value.code == "double_case"
+    assert "6279" not in caught.value.message
+
+
 def test_no_series_uid_stands_in_a_name(root: Path) -> None:
     records = list(luna16.records(root))
     assert not any("6279" in r.case_id + r.patient_id for r in records)

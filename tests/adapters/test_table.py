@@ -184,6 +184,13 @@ HEAD = "case_id,patient_id,path,label,slice,x_mm,y_mm,z_mm,split,fold\n"
         ("1,p,a.npy,x,,1,2,\n", "line 2 has `` in the column `z_mm`"),
         ("1,p,a.npy,x,,1,2,nan\n", "line 2 has `nan` in the column `z_mm`"),
         ("1,p,a.npy,x,,,,,holdout\n", "split `holdout`. Splits are train, val, test"),
+        ("1,p,a.npy,nan\n", "line 2 has `nan` in the column `label`, which would be a class"),
+        ("1,p,a.npy,x\n2,p,b.npy,NA\n", "line 3 has `NA` in the column `label`"),
+        ("1,p,a.npy,x,,1,2,1_0\n", "line 2 has `1_0` in the column `z_mm`"),
+        ('1,p,a.npy,x,,1,2,"1,234"\n', "may be a decimal one or part the thousands"),
+        ("1,p,a.npy,x,1_0\n", "line 2 has `1_0` in the column `slice`"),
+        ("1,p,a.npy,x,1.000\n", "line 2 has `1.000` in the column `slice`"),
+        (f"1,p,a.npy,x,{'9' * 5000}\n", f"has `{'9' * 40}...` in the column `slice`"),
         ("1,p,a.npy,x,,,,,,one\n", "line 2 has `one` in the column `fold`"),
         ("1,p,a.npy,x,,,,,,,surplus\n", "`surplus` stands in a column without a name"),
     ],
@@ -217,6 +224,72 @@ def test_a_wrong_cell_is_named_with_its_line(tmp_path: Path, rows: str, sentence
 )
 def test_a_wrong_table_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     assert sentence in refuse(write(tmp_path, text))
+
+
+TEXTS = "case_id,patient_id,path,label,report\n"
+
+
+@pytest.mark.parametrize("rows", [2, 20_000])
+@pytest.mark.parametrize("row", ['1,p,a.npy,"x,\n', '1,p,a.npy,x,"seen\n'])
+def test_a_quote_that_is_not_closed_swallows_no_row(tmp_path: Path, row: str, rows: int) -> None:
+    message = refuse(write(tmp_path, TEXTS + "0,p,a.npy,x,\n" + row + "2,p,b.npy,y,\n" * rows))
+    assert "labels.csv, line 3: the row that begins here cannot be read" in message
+    assert "opened and not closed" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            TEXTS + '1,p,a.npy,"x,\n2,p,b.npy,y",\n',
+            "line 2: a cell of the column `label` reaches over 2 lines",
+        ),
+        (
+            TEXTS + '1,p,a.npy,x,"seen\n2,p,b.npy,y,"\n',
+            "line 2: a cell of the column `report` reaches over 2 lines",
+        ),
+        (
+            TEXTS + '1,p,a.npy,x,"seen\n2,p,b.npy,y,\n3,p,c.npy,y,too, and more"\n',
+            "line 2: a cell of the column `report` reaches over 3 lines",
+        ),
+        (
+            TEXTS.replace("report", '"report') + '1,p,a.npy,x,seen"\n2,p,b.npy,y,\n',
+            "line 1: a cell of column 5 reaches over 2 lines",
+        ),
+        (TEXTS + '1,p,a.npy,x,"seen" twice\n', "line 2: the row that begins here"),
+    ],
+)
+def test_a_cell_that_holds_rows_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    assert sentence in refuse(write(tmp_path, text))
+
+
+def test_a_report_may_have_lines_and_quotes(tmp_path: Path) -> None:
+    text = TEXTS + '1,p,a.npy,x,"Seen, twice.\nNo ""new"" one."\n2,p,b.npy,2" long,\n'
+    first, second = read(write(tmp_path, text))
+    assert first.extra["report"] == 'Seen, twice.\nNo "new" one.'
+    assert second.label == '2" long'
+
+
+@pytest.mark.parametrize(("mark", "value"), [(",", None), (";", 1.234), ("\t", 1.234)])
+def test_a_comma_before_three_digits_is_decimal_where_it_parts_no_cells(
+    tmp_path: Path, mark: str, value: float | None
+) -> None:
+    head = mark.join(["case_id", "patient_id", "path", "label", "slice_at"])
+    cell = '"1,234"' if mark == "," else "1,234"
+    path = write(tmp_path, f"{head}\n{mark.join(['1', 'p', 'a.npy', 'x', cell])}\n")
+    if value is None:
+        assert "write a point" in refuse(path)
+    else:
+        assert read(path)[0].placed_labels == {value: "x"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_a_text_that_is_cut_or_is_none_is_refused(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path, TEXTS + "1,p,a.npy,x,\n", encoding=encoding)
+    path.write_bytes(path.read_bytes()[: -1 if encoding == "utf-16" else None])
+    message = refuse(path)
+    assert "labels.csv cannot be read as " in message
+    assert "Save it as UTF-8" in message
 
 
 def test_a_workbook_is_refused_with_the_way_out(tmp_path: Path) -> None:
