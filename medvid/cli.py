@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -22,6 +23,8 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 """The shell's exit code for Ctrl+C."""
+
+RUNS = Path("runs")
 
 Config = Annotated[str, typer.Argument(help="A YAML file, or the name of one that ships.")]
 Overrides = Annotated[
@@ -125,7 +128,7 @@ def check(config: Config, overrides: Overrides = None) -> None:
     _show([{"": subject, "found": text} for subject, text in findings.facts], as_json=False)
     for record, error in findings.refused:
         print(f"left out: {record.case_id} ({error.code}): {error.message}")
-    _next(" ".join(["medvid train", config, *(overrides or [])]))
+    _next(shlex.join(["medvid", "train", config, *(overrides or [])]))
 
 
 @app.command()
@@ -134,7 +137,7 @@ def train(
     overrides: Overrides = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run folder.")] = None,
     fold: Annotated[int | None, typer.Option(help="Train this fold only, from 0.")] = None,
-    runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = RUNS,
 ) -> None:
     """Train with cross-validation or a fixed split, from scratch."""
     from medvid.config import read_config
@@ -211,7 +214,7 @@ def context(
     overrides: Overrides = None,
     plan: Annotated[bool, typer.Option(help="Say what it would take, and run nothing.")] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with this study folder.")] = None,
-    runs: Annotated[Path, typer.Option(help="Where study folders are made.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Where study folders are made.")] = RUNS,
     jobs: Annotated[int | None, typer.Option(min=1, help="Trainings side by side.")] = None,
     cluster: Annotated[
         str | None, typer.Option(help="A Dask scheduler, such as tcp://10.0.0.5:8786.")
@@ -231,7 +234,11 @@ def context(
         _show([{**row, "minutes": f"{row['minutes']:.1f}"} for row in planned.rows], as_json=False)
         for line in planned.tell():
             print(line)
-        _next(" ".join(["medvid context", str(config), *(overrides or [])]))
+        words = ["medvid", "context", str(config), *(overrides or [])]
+        words += [] if runs == RUNS else ["--runs", str(runs)]
+        words += [] if jobs is None else ["--jobs", str(jobs)]
+        words += [] if cluster is None else ["--cluster", cluster]
+        _next(shlex.join(words))
         return
     folder = study_context(
         read,
@@ -350,7 +357,7 @@ def phantom(
     cases: Annotated[int, typer.Option(min=2, help="Scans to make.")] = 200,
     fmt: Annotated[str, typer.Option("--format", help="dicom, nifti, video or npy.")] = "dicom",
     size: Annotated[str | None, typer.Option(help="T,H,W in voxels, such as 28,28,28.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed makes other scans.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed makes other scans.")] = 0,
     leak: Annotated[
         bool,
         typer.Option("--leak", help="Plant the answer in the middle slice, to test studies."),

@@ -78,9 +78,14 @@ def make_phantom(
         label: force a class; everything else stays as drawn. None draws it.
 
     Raises:
-        ConfigError: for an unknown task or class, or too small a size.
+        ConfigError: for an unknown task or class, too small a size, or a negative seed.
     """
     known = find(TASKS, task, "made-up task")
+    if seed < 0:
+        raise ConfigError(
+            f"`seed: {seed}` was asked; seeds of made-up scans are whole numbers from 0 on.",
+            code="bad_value",
+        )
     size = size or known.size
     if any(n < least for n, least in zip(size, known.smallest, strict=True)):
         raise ConfigError(
@@ -172,7 +177,7 @@ def write_phantom(
 
     Args:
         task: a key of `TASKS`.
-        out: a folder that holds no manifest yet.
+        out: a folder that holds no manifest and no scans yet.
         cases: how many.
         size: (T, H, W); the task's usual size when None.
         format: `dicom` (a series each), `nifti` (.nii.gz), `video` (.avi) or `npy`.
@@ -184,8 +189,8 @@ def write_phantom(
         The path of manifest.csv.
 
     Raises:
-        ConfigError: for an unknown task or format, too small a size, a folder that is taken, or a
-            leak in a task whose slices are labelled.
+        ConfigError: for an unknown task or format, too small a size, a negative seed, a folder
+            that is taken, or a leak in a task whose slices are labelled.
     """
     write_scan = find(WRITERS, format, "format of made-up scans")
     known = find(TASKS, task, "made-up task")
@@ -198,6 +203,15 @@ def write_phantom(
             code="folder_taken",
             files=[manifest],
         )
+    scans_folder = out / "scans"
+    if scans_folder.is_dir() and any(scans_folder.iterdir()):
+        raise ConfigError(
+            f"{scans_folder} holds files, but no {manifest.name} lies beside it: perhaps an "
+            "interrupted run left them, and they would be mixed with new scans. Delete the folder, "
+            "or give one that does not exist yet.",
+            code="folder_taken",
+            files=[scans_folder],
+        )
     # What is refused leaves no folder behind.
     first = make_phantom(task, 0, seed, size=size)
     if leak and first.slice_labels is not None:
@@ -206,7 +220,7 @@ def write_phantom(
             "there is nothing to leak. Plant a leak in nodule, direction or count.",
             code="no_leak",
         )
-    (out / "scans").mkdir(parents=True, exist_ok=True)
+    scans_folder.mkdir(parents=True, exist_ok=True)
     scans, slices = [], []
     for index in range(cases):
         phantom = make_phantom(task, index, seed, size=size)
@@ -214,7 +228,7 @@ def write_phantom(
             phantom = plant_leak(phantom, known.classes)
         case_id = f"{task}_{index:04d}"
         patient = f"patient_{find_patient(index):04d}"
-        path = write_scan(out / "scans" / case_id, phantom, known.window, patient)
+        path = write_scan(scans_folder / case_id, phantom, known.window, patient)
         extra = describe_patient(seed, find_patient(index)) | {"scanner": phantom.scanner}
         record = Record(
             case_id, patient, path.relative_to(out).as_posix(), label=phantom.label, extra=extra

@@ -230,6 +230,7 @@ def test_a_data_set_is_never_overwritten(tmp_path: Path) -> None:
         ({"format": "dcm"}, "no format of made-up scans named `dcm`"),
         ({"size": (5, 28, 28)}, "the smallest that holds its answer is (14, 20, 20)"),
         ({"cases": 0}, "0 cases were asked"),
+        ({"seed": -1}, "`seed: -1` was asked"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -240,6 +241,15 @@ def test_what_cannot_be_meant_is_refused(
         write_phantom(out=tmp_path / "set", **arguments)  # type: ignore[arg-type]
     assert sentence in caught.value.message
     assert not (tmp_path / "set/manifest.csv").exists()
+
+
+def test_scans_that_an_interrupted_run_left_are_not_mixed_with_new_ones(tmp_path: Path) -> None:
+    write_phantom("nodule", tmp_path, cases=2, format="npy")
+    (tmp_path / "manifest.csv").unlink()  # written last, so an interrupted run has none
+    with pytest.raises(ConfigError, match="perhaps an interrupted run left them") as refused:
+        write_phantom("nodule", tmp_path, cases=1, format="npy")
+    assert refused.value.code == "folder_taken"
+    assert not (tmp_path / "manifest.csv").exists()
 
 
 def test_an_unknown_class_is_refused() -> None:
