@@ -9,7 +9,13 @@ from medvid.evaluate.operating_point import (
     explain_cross_fit,
     explain_fallback,
 )
-from medvid.evaluate.predictions import Outcomes, read_outcomes, read_predictions, write_predictions
+from medvid.evaluate.predictions import (
+    Outcomes,
+    average_seeds,
+    read_outcomes,
+    read_predictions,
+    write_predictions,
+)
 from medvid.evaluate.study import compare_arms, evaluate_arms
 from medvid.evaluate.summary import evaluate_predictions
 from medvid.evaluate.width import expected_width, plan_comparison
@@ -19,6 +25,7 @@ __all__ = [
     "Chance",
     "Outcomes",
     "RocBand",
+    "average_seeds",
     "bin_reliability",
     "choose_threshold",
     "compare_arms",

@@ -8,7 +8,7 @@ import pandas as pd
 from medvid.evaluate.arms import Arm, SeedWeights, Study
 from medvid.evaluate.bootstrap import draw_patients, estimate_seeds, resample_seeds
 from medvid.evaluate.differences import (
-    check_margin,
+    check_auc_margin,
     cross_check,
     describe_difference,
     measure_difference,
@@ -66,10 +66,10 @@ def compare_predictions(
         `medvid.evaluate.verdict` for run A against run B, and `sentence`.
 
     Raises:
-        ConfigError: for a negative margin.
+        ConfigError: for a margin that is not above 0 and below 0.5.
         DataError: when classes, cases or labels differ, or no row has a label.
     """
-    check_margin(margin)
+    check_auc_margin(margin)
     named = {
         name: read_outcomes(table, name).known() for name, table in zip(NAMES, (a, b), strict=True)
     }

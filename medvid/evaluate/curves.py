@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from medvid.evaluate.bootstrap import draw_patients
 from medvid.evaluate.intervals import EQUAL, make_interval
 from medvid.evaluate.metrics import weighted_auc
-from medvid.evaluate.predictions import Outcomes
+from medvid.evaluate.predictions import Outcomes, split_seeds
 from medvid.evaluate.terms import Term, count_trials
 
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ class RocBand:
         tpr: (GRID,) true positive rates.
         low: (GRID,) lower limit of tpr; NaN where all resamples draw the same curve.
         high: (GRID,) upper limit of tpr, likewise.
-        auc: area under the curve.
+        auc: area under the curve; the mean of the seeds' areas.
         auc_low: its lower limit.
         auc_high: its upper limit.
         n: cases.
@@ -55,30 +55,37 @@ def roc_band(
     """Computes the ROC curve of a binary table with a patient-cluster bootstrap band.
 
     Where all resamples draw the same curve (perfect separation) there is no band, since one of no
-    width would say that the curve is known for certain; the AUC then has its exact bound. Several
-    seeds are pooled into one curve; the AUC in the band is that of the pooled curve.
+    width would say that the curve is known for certain; the AUC then has its exact bound.
+
+    Of several seeds it is the mean of their curves, sensitivities averaged at every false positive
+    rate, so that the area under it is the mean of the seeds' AUCs. Pooled, their scores would have
+    to be on one scale: two perfect seeds, one of which scores higher, would make a poor curve. The
+    band is over patients.
     """
     known = outcomes.known()
-    labels = (known.labels == positive).astype(np.int64)
-    scores = known.probabilities[:, positive]
     draws = draw_patients(known, resamples, seed)
     grid = np.linspace(0, 1, GRID)
-    one = np.ones((1, len(known)))
-    curves = np.empty((resamples, GRID))
-    aucs = np.empty(resamples)
-    for number in range(resamples):
-        weights = draws.weights(known.patients, slice(number, number + 1))
-        curves[number] = _curve(labels, scores, weights[0], grid)
-        aucs[number] = weighted_auc(labels, scores, weights)[0]
+    curves, aucs = np.zeros((resamples, GRID)), np.zeros(resamples)
+    value, auc = np.zeros(GRID), 0.0
+    seeds = split_seeds(known)
+    for rows in seeds:
+        labels = (rows.labels == positive).astype(np.int64)
+        scores = rows.probabilities[:, positive]
+        one = np.ones((1, len(rows)))
+        value += _curve(labels, scores, one[0], grid) / len(seeds)
+        auc += float(weighted_auc(labels, scores, one)[0]) / len(seeds)
+        for number in range(resamples):
+            weights = draws.weights(rows.patients, slice(number, number + 1))
+            curves[number] += _curve(labels, scores, weights[0], grid) / len(seeds)
+            aucs[number] += weighted_auc(labels, scores, weights)[0] / len(seeds)
     low, high = np.nanquantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
     if np.nanmax(high - low) <= EQUAL:
         low, high = np.full((2, GRID), np.nan)
-    auc = float(weighted_auc(labels, scores, one)[0])
-    trials = count_trials(known, [Term(labels == 1, labels == 0)])
+    trials = count_trials(known, [Term(known.labels == positive, known.labels != positive)])
     limits = make_interval(auc, aucs, trials, level)
     return RocBand(
         fpr=grid,
-        tpr=_curve(labels, scores, one[0], grid),
+        tpr=value,
         low=low,
         high=high,
         auc=auc,
@@ -105,14 +112,24 @@ def bin_reliability(
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Returns of each filled bin: mean probability, share of positives, number of cases.
 
-    The bins hold equally many predictions, since a screening task crowds near 0.
+    The bins hold equally many predictions, since a screening task crowds near 0. Of several seeds
+    each has its own bins, and the first bins of all are averaged, the second ones, and so on; the
+    number is that of one seed, since the same cases seen again are no further evidence.
     """
-    known = outcomes.known()
-    order = np.argsort(known.probabilities[:, positive], kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    scores, truth = known.probabilities[:, positive], known.labels == positive
-    return (
-        np.array([scores[part].mean() for part in parts]),
-        np.array([truth[part].mean() for part in parts]),
-        np.array([len(part) for part in parts], dtype=np.int64),
+    seeds = split_seeds(outcomes.known())
+    bins = min(bins, *(len(rows) for rows in seeds))
+    found = np.array([_bin(rows, positive, bins) for rows in seeds]).mean(axis=0)
+    return found[0], found[1], np.rint(found[2]).astype(np.int64)
+
+
+def _bin(rows: Outcomes, positive: int, bins: int) -> Floats:
+    """Returns (3, bins): mean probability, share of positives and number of the rows of a bin."""
+    scores, truth = rows.probabilities[:, positive], rows.labels == positive
+    parts = np.array_split(np.argsort(scores, kind="stable"), bins)
+    return np.array(
+        [
+            [scores[part].mean() for part in parts],
+            [truth[part].mean() for part in parts],
+            [len(part) for part in parts],
+        ]
     )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvid.evaluate.bootstrap import draw_patients
-from medvid.evaluate.predictions import Outcomes
+from medvid.evaluate.predictions import Outcomes, split_seeds
 
 Floats = NDArray[np.float64]
 
@@ -55,13 +55,25 @@ class NetBenefit:
 
 
 def trace_precision(outcomes: Outcomes, positive: int) -> PrecisionRecall:
-    """Returns precision and recall of a binary table; several seeds are pooled.
+    """Returns precision and recall of a binary table.
 
-    Tied scores are one step, so that the order of the rows cannot matter.
+    Tied scores are one step, so that the order of the rows cannot matter. Of several seeds it is
+    the mean of their curves, precisions averaged at every recall, so that the average precision is
+    the mean of the seeds'.
     """
-    known = outcomes.known()
-    truth = known.labels == positive
-    scores = known.probabilities[:, positive]
+    curves = [_trace(rows, positive) for rows in split_seeds(outcomes.known())]
+    if len(curves) == 1:
+        return curves[0]
+    recall = np.unique(np.concatenate([one.recall for one in curves]))
+    # Where a curve has no point of its own it takes the next one, as its average precision does.
+    each = [one.precision[np.searchsorted(one.recall, recall)] for one in curves]
+    prevalence = float(np.mean([one.prevalence for one in curves]))
+    return PrecisionRecall(recall, np.mean(each, axis=0), prevalence)
+
+
+def _trace(rows: Outcomes, positive: int) -> PrecisionRecall:
+    truth = rows.labels == positive
+    scores = rows.probabilities[:, positive]
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(-scores[order], append=np.inf))
     hits = np.cumsum(truth[order])[last]
@@ -81,7 +93,7 @@ def measure_net_benefit(
     seed: int = 0,
     level: float = 0.95,
 ) -> NetBenefit:
-    """Returns the decision curve of a binary table; several seeds are pooled.
+    """Returns the decision curve of a binary table; of several seeds on the same cases the mean.
 
     At threshold p a false positive costs p / (1 - p) of what a true one brings. The curve is only
     worth something where the probabilities are calibrated.

@@ -13,7 +13,7 @@ from medvid.evaluate.arms import Arm, Study, subtract
 from medvid.evaluate.delong import delong_test
 from medvid.evaluate.intervals import EQUAL, EXACT, exact_interval
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
-from medvid.evaluate.predictions import Outcomes, Texts
+from medvid.evaluate.predictions import Outcomes, average_seeds
 from medvid.evaluate.spread import spread_mean
 from medvid.evaluate.summary import name_task, plain
 from medvid.evaluate.terms import SHARES, Term, count_cases, count_trials, list_terms
@@ -25,12 +25,27 @@ CALLED = frozenset({"ppv", "npv"})
 """Shares of the cases that an arm calls positive or negative; each arm calls others."""
 
 
+MOST_MARGIN = 0.5
+"""From a guess to a perfect AUC: with a margin so wide everything is equivalent."""
+
+
 def check_margin(margin: float) -> None:
     """Stops at a margin below 0."""
     if not margin >= 0:
         raise ConfigError(
             f"`margin: {margin}` is no margin; give the smallest difference that matters, such as "
             "0.02.",
+            code="bad_value",
+        )
+
+
+def check_auc_margin(margin: float) -> None:
+    """Stops at a margin that no difference of AUCs can have: half the way from a guess to 1."""
+    if not 0 < margin < MOST_MARGIN:
+        raise ConfigError(
+            f"`margin: {margin:g}` is no margin of an AUC, which lies between {MOST_MARGIN} and 1 "
+            f"for all that is better than a guess. Give the smallest difference that matters, "
+            f"above 0 and below {MOST_MARGIN}, such as 0.02.",
             code="bad_value",
         )
 
@@ -118,8 +133,10 @@ def cross_check(study: Study, a: str, b: str) -> dict[str, Any] | None:
     first, second = study.arms[a], study.arms[b]
     if name_task(first.outcomes) != "binary":
         return None
-    labels, patients, scores_a = average_seeds(first.outcomes, study.positive)
-    _, _, scores_b = average_seeds(second.outcomes, study.positive)
+    mean = average_seeds(first.outcomes)
+    labels, patients = (mean.labels == study.positive).astype(np.int64), mean.patients
+    scores_a = mean.probabilities[:, study.positive]
+    scores_b = average_seeds(second.outcomes).probabilities[:, study.positive]
     if min(len(np.unique(patients[labels == truth])) for truth in (0, 1)) < 2:
         return None
     several = len(labels) > study.n_patients
@@ -128,14 +145,6 @@ def cross_check(study: Study, a: str, b: str) -> dict[str, Any] | None:
     mean = ", of the seeds' mean probabilities" if seeds > 1 else ""
     found = delong_test(labels, scores_a, scores_b, patients)
     return asdict(found) | {"method": f"{test}{mean}"}
-
-
-def average_seeds(outcomes: Outcomes, column: int) -> tuple[NDArray[np.int64], Texts, Floats]:
-    """Returns labels, patients and scores by case, in the order of the keys; seeds are averaged."""
-    keys, first, place = np.unique(outcomes.keys, return_index=True, return_inverse=True)
-    sums = np.bincount(place, weights=outcomes.probabilities[:, column], minlength=len(keys))
-    labels = (outcomes.labels[first] == column).astype(np.int64)
-    return labels, outcomes.patients[first], sums / np.bincount(place, minlength=len(keys))
 
 
 def describe_difference(

@@ -188,6 +188,20 @@ def read_outcomes(table: pd.DataFrame, where: str = "the table of predictions") 
     )
 
 
+def average_seeds(outcomes: Outcomes) -> Outcomes:
+    """Returns one row a case (and frame): the mean of its probabilities over the seeds."""
+    keys, first, place = np.unique(outcomes.keys, return_index=True, return_inverse=True)
+    sums = np.zeros((len(keys), len(outcomes.classes)))
+    np.add.at(sums, place, outcomes.probabilities)
+    mean = sums / np.bincount(place)[:, None]
+    return replace(outcomes.select(first), probabilities=mean)
+
+
+def split_seeds(outcomes: Outcomes) -> list[Outcomes]:
+    """Returns the rows of every seed, rising."""
+    return [outcomes.select(outcomes.seeds == seed) for seed in np.unique(outcomes.seeds)]
+
+
 def _check_columns(table: pd.DataFrame, where: str) -> None:
     columns = list(table.columns)
     missing = [name for name in ("case_id", "patient_id") if name not in columns]

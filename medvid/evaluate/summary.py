@@ -89,16 +89,11 @@ def evaluate_predictions(
         "metrics": {"auc": metrics["auc"]} | folds["metrics"] | metrics,
         "per_class": _summarize_classes(outcomes, limits, draws, level),
         "within_folds": folds["within_folds"],
-        "confusion": _confuse(outcomes, column, limits),
+        "confusion": confuse(outcomes, column, limits),
         "bootstrap": {"resamples": resamples, "seed": seed, "level": level, "method": METHOD},
     }
     if result["task"] != "multiclass":
-        result["operating_point"] = {
-            "threshold": {str(fold): value for fold, value in limits.items()}
-            if isinstance(limits, Mapping)
-            else limits,
-            "method": threshold_method,
-        }
+        result["operating_point"] = describe_point(limits, threshold_method)
     result["notes"] = [*notes, *list_notes(result, outcomes)]
     return result
 
@@ -191,8 +186,23 @@ def _summarize_folds(outcomes: Outcomes, column: int, draws: Draws, level: float
     }
 
 
-def _confuse(outcomes: Outcomes, column: int, limits: Thresholds) -> dict[str, Any] | None:
-    """Returns rows of true classes against columns of called ones; None for several findings."""
+def describe_point(limits: Thresholds, method: str) -> dict[str, Any]:
+    """Returns thresholds as plain values, and how they were chosen."""
+    by_fold = isinstance(limits, Mapping)
+    return {
+        "threshold": {str(k): value for k, value in limits.items()} if by_fold else limits,
+        "method": method,
+    }
+
+
+def confuse(outcomes: Outcomes, column: int, limits: Thresholds) -> dict[str, Any] | None:
+    """Returns rows of true classes against columns of called ones; None for several findings.
+
+    Args:
+        outcomes: rows with a label.
+        column: the positive class of two.
+        limits: from which probability on it is called.
+    """
     if outcomes.multilabel:
         return None
     called = outcomes.probabilities.argmax(axis=1)

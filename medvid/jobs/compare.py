@@ -11,7 +11,7 @@ import pandas as pd
 from medvid.config import read_config
 from medvid.contract import ConfigError
 from medvid.evaluate import compare_predictions, read_outcomes, read_predictions, roc_band
-from medvid.evaluate.differences import check_margin
+from medvid.evaluate.differences import check_auc_margin
 from medvid.evaluate.measure import find_positive
 from medvid.jobs.outputs import claim_folder
 from medvid.report.figures import plot_roc_comparison
@@ -52,10 +52,11 @@ def compare(
         resamples: of the bootstrap.
 
     Raises:
-        ConfigError: when the runs call different classes positive, or for a negative margin.
+        ConfigError: when the runs call different classes positive, or for a margin that
+            is not above 0 and below 0.5.
         DataError: when a run is not finished, or the cases, labels or classes differ.
     """
-    check_margin(margin)
+    check_auc_margin(margin)
     first, second = open_run_folder(run_a), open_run_folder(run_b)
     folder = out or first.path / f"compared_with_{second.path.name}"
     claim_folder(folder)

@@ -1,44 +1,22 @@
 """The end of a run: the folds' predictions pooled, measured and reported."""
 
-import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from medvid.evaluate import (
-    Outcomes,
-    cross_fit_thresholds,
     evaluate_predictions,
-    explain_fallback,
     read_outcomes,
     read_predictions,
     write_predictions,
 )
-from medvid.evaluate.measure import find_positive
-from medvid.evaluate.operating_point import DEFAULT_THRESHOLD, Rule, split_by_fold
+from medvid.evaluate.operating_point import DEFAULT_THRESHOLD, Rule
+from medvid.jobs.decisions import OperatingPoints, cross_fit_points
 from medvid.report.html import write_report
 from medvid.train.checkpoint import load_checkpoint, update_checkpoint_meta
 from medvid.train.distributed import find_place
 from medvid.train.runfolder import TEST_PREDICTIONS, VAL_PREDICTIONS, RunFolder, write_json
-
-
-class OperatingPoints(NamedTuple):
-    """Every fold's threshold, and where it comes from.
-
-    `values` is None where there is none to choose (more than two classes, several findings).
-    `fallbacks` says of some folds why their threshold is not what the rule asks for.
-    """
-
-    values: dict[int, float] | None
-    method: str
-    fallbacks: dict[int, str]
-
-    def list_notes(self) -> list[str]:
-        """Returns a sentence for every fold whose threshold is not what the rule asks for."""
-        return [
-            f"The operating point of fold {fold} is {why}." for fold, why in self.fallbacks.items()
-        ]
 
 
 def finish_run(run: RunFolder, folds: int, evaluate: Mapping[str, Any]) -> None:
@@ -83,29 +61,7 @@ def read_thresholds(
             f"{rule}, on each fold's validation part",
             {number: why for number, why in said.items() if why},
         )
-    column = find_positive(outcomes.classes, evaluate["positive"])
-    if isinstance(rule, int | float):
-        return OperatingPoints(dict.fromkeys(range(folds), float(rule)), f"fixed at {rule}", {})
-    if folds == 1:
-        why = f"{DEFAULT_THRESHOLD}, since nothing was held back to choose on"
-        method = f"fixed at {DEFAULT_THRESHOLD}: nothing was held back to choose on"
-        return OperatingPoints({0: DEFAULT_THRESHOLD}, method, {0: why})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the fallbacks say it
-        thresholds = cross_fit_thresholds(outcomes, column, rule)
-    return OperatingPoints(
-        thresholds,
-        f"{rule}, for each fold on the out-of-fold predictions of the others",
-        _explain_cross_fit(outcomes, column, rule),
-    )
-
-
-def _explain_cross_fit(outcomes: Outcomes, column: int, rule: Rule) -> dict[int, str]:
-    """Says of some folds why the other folds could not give what the rule asks for."""
-    said = {
-        fold: explain_fallback(labels, rule) for fold, labels, _ in split_by_fold(outcomes, column)
-    }
-    return {fold: why for fold, why in said.items() if why}
+    return cross_fit_points(outcomes, folds, evaluate)
 
 
 def _note_points(run: RunFolder, points: OperatingPoints) -> None:

@@ -1,18 +1,16 @@
 """One fold of a run: trained, then its validation and held-out sides predicted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 
 from medvid.data.labels import list_labels
 from medvid.data.splits import Fold
-from medvid.evaluate import choose_threshold, explain_fallback, read_outcomes, write_predictions
-from medvid.evaluate.measure import find_positive
-from medvid.evaluate.operating_point import DEFAULT_THRESHOLD, Rule
+from medvid.evaluate import read_outcomes, write_predictions
+from medvid.jobs.decisions import choose_operating_point
 from medvid.jobs.job import Job
 from medvid.jobs.lineage import Origin
 from medvid.jobs.messages import say
@@ -128,32 +126,7 @@ def _predict_fold(job: Job, network: Any, folder: Path, number: int, fold: Fold,
         validation = predict(fold.val)
         write_predictions(validation, folder / VAL_PREDICTIONS)
         if not space.multilabel and len(space.classes) == 2:
-            point = _choose_operating_point(validation, job.evaluate)
+            point = choose_operating_point(read_outcomes(validation), job.evaluate)
             update_checkpoint_meta(folder / "best.ckpt", **point)
     # The last file: with it the fold is finished.
     write_predictions(predict(fold.test), folder / TEST_PREDICTIONS)
-
-
-def _choose_operating_point(
-    validation: pd.DataFrame, evaluate: Mapping[str, Any]
-) -> dict[str, float | str]:
-    """Returns what a checkpoint says of its operating point.
-
-    `threshold_fallback` says why it is not what the rule asks for; it is empty where it is.
-    """
-    known = read_outcomes(validation).known()
-    column = find_positive(known.classes, evaluate["positive"])
-    labels = (known.labels == column).astype(np.int64)
-    rule: Rule = evaluate["operating_point"]
-    method = f"{rule}, on the fold's validation part"
-    fallback = explain_fallback(labels, rule)
-    threshold = (
-        DEFAULT_THRESHOLD
-        if fallback
-        else choose_threshold(labels, known.probabilities[:, column], rule)
-    )
-    return {
-        "threshold": threshold,
-        "threshold_method": method,
-        "threshold_fallback": fallback,
-    }

@@ -104,7 +104,7 @@ def fill_study_checklist(
     planned = result.get("planned") or {}
     known |= {
         "aim": "Smallest window that is not inferior to the best; margin declared beforehand",
-        "sample": planned.get("sentence") or known["sample"],
+        "sample": planned["sentence"] if planned.get("interval_width") else known["sample"],
         "model": f"{result['network']} in every window; see Every arm that was run",
         "imbalance": ", ".join(f"{n}: {k}" for n, k in result["n_per_class"].items()),
         "metrics": "AUC, log loss, Brier score, calibration curve",

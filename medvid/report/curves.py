@@ -64,7 +64,9 @@ def draw_curves(
         if flat
         else ("with its pointwise interval" if len(curves) == 1 else "with pointwise intervals")
     )
-    figures.add("roc", path, f"ROC curve{'s' * (len(curves) > 1)} {shown}")
+    mean = _tell_seeds(curves)
+    by_rate = f"; {mean}, at every false positive rate" if mean else ""
+    figures.add("roc", path, f"ROC curve{'s' * (len(curves) > 1)} {shown}{by_rate}")
     found = [trace_precision(one.outcomes, positive) for one in curves]
     said = [
         say_estimate(one.metrics.get("average_precision") or {"value": curve.average()})
@@ -75,24 +77,35 @@ def draw_curves(
         [(one.name, curve, text) for one, curve, text in zip(curves, found, said, strict=True)],
         classes[positive],
     )
-    figures.add("pr", path, "Precision against recall; dotted, what guessing gives")
+    by_recall = f"; {mean}, at every recall" if mean else ""
+    figures.add("pr", path, f"Precision against recall; dotted, what guessing gives{by_recall}")
     path = plot_reliability(
         run / "figures" / "reliability",
         *bin_reliability(curves[-1].outcomes, positive),
         classes[positive],
+        bootstrap["level"],
     )
     whose = "" if len(curves) == 1 else f" of {curves[-1].name}"
+    by_bin = f"; {mean}, bin by bin" if mean else ""
     figures.add(
         "reliability",
         path,
-        f"Calibration{whose}; 95% Wilson intervals, which take cases as independent",
+        f"Calibration{whose}; {bootstrap['level']:.0%} Wilson intervals, which take cases as "
+        f"independent{by_bin}",
     )
     worth = [measure_net_benefit(one.outcomes, positive, **drawing) for one in curves]
     named = [(one.name, curve) for one, curve in zip(curves, worth, strict=True)]
     path = plot_decision(run / "figures" / "decision", named)
     text = "Net benefit by the probability from which on one acts, with pointwise intervals"
+    text += f"; {mean}" if mean else ""
     figures.add("decision", path, text)
     _write_tables(run, curves, bands, worth)
+
+
+def _tell_seeds(curves: Sequence[Curve]) -> str:
+    """Says that curves are means, empty where there is one seed."""
+    seeds = max(len(np.unique(one.outcomes.seeds)) for one in curves)
+    return f"mean of the curves of {seeds} seeds" if seeds > 1 else ""
 
 
 def _write_tables(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import matplotlib
@@ -126,6 +127,7 @@ def plot_reliability(
     observed: NDArray[np.float64],
     counts: NDArray[np.int64],
     positive: str,
+    level: float = 0.95,
 ) -> Path:
     """Draws the share of positives against the predicted probability, with Wilson intervals.
 
@@ -137,11 +139,12 @@ def plot_reliability(
         observed: (bins,) share of positives.
         counts: (bins,) predictions.
         positive: the positive class.
+        level: of the intervals.
 
     Returns:
         The SVG.
     """
-    z = 1.96  # 95 %
+    z = NormalDist().inv_cdf((1 + level) / 2)
     spread = z * np.sqrt(observed * (1 - observed) / counts + z**2 / (4 * counts**2))
     centre, scale = observed + z**2 / (2 * counts), 1 + z**2 / counts
     low, high = (centre - spread) / scale, (centre + spread) / scale

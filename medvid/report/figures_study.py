@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter
+from matplotlib.transforms import offset_copy
 
 from medvid.report.figures import COLOURS, COLUMN, STYLE, save_figure, start_figure
 from medvid.report.figures_run import GREY, WIDE
@@ -18,6 +19,9 @@ from medvid.report.wording import NAMES
 Result = Mapping[str, Any]
 
 CHANCE = 0.5  # the AUC of a guess
+
+SEEDS_ASIDE = 6.0
+"""Points between a mean and its seeds: the star of the best window reaches 5."""
 
 
 def plot_context(stem: Path, result: Result) -> Path:
@@ -136,7 +140,7 @@ def _draw_controls(axes: Axes, result: Result, names: Sequence[str]) -> None:
         if np.isfinite(low) and np.isfinite(high):
             axes.vlines(place, low, high, color="black", linewidth=1.0)
         axes.plot(place, value, "o", color="black", markersize=3)
-        _draw_seeds(axes, place + 0.2, result["arms"][name], result["metric"])
+        _draw_seeds(axes, place, result["arms"][name], result["metric"])
     if result["metric"] == "auc":
         axes.axhline(CHANCE, color=GREY, linewidth=0.8, dashes=(1, 2))
     widest = result["curve"][-1] if result["curve"] else None
@@ -156,13 +160,25 @@ def _draw_controls(axes: Axes, result: Result, names: Sequence[str]) -> None:
     axes.set(xlim=(-0.6, len(names) - 0.4), xlabel="Controls")
 
 
-def _draw_seeds(axes: Axes, place: float, arm: Mapping[str, Any], metric: str) -> None:
+def _draw_seeds(axes: Axes, place: float | int, arm: Mapping[str, Any], metric: str) -> None:
+    """Draws every seed a little to the right of a place, where its mean hides none."""
     values = [seed.get(metric) for seed in arm.get("auc_by_seed") or ()]
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return  # the only seed is the value itself
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    beside = offset_copy(axes.transData, figure, x=SEEDS_ASIDE, units="points")
     axes.plot(
-        [place] * len(known), known, "o", mfc="white", mec=GREY, mew=0.8, markersize=3.2, zorder=3
+        [place] * len(known),
+        known,
+        "o",
+        mfc="white",
+        mec=GREY,
+        mew=0.8,
+        markersize=3.2,
+        zorder=6,
+        transform=beside,
     )
 
 

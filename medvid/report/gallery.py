@@ -78,7 +78,7 @@ def read_gallery(
     Args:
         run: the folder of a run or a study.
         positive: the class whose probability stands beside a case.
-        told: what stands there instead, by case and frame (-1 for the whole case).
+        told: what stands beside a flipped case instead, by case and frame (-1 for all of it).
 
     Raises:
         DataError: when an array that the index names is missing or no uint8 (T, H, W).
@@ -129,7 +129,10 @@ def _make_case(
     frame = -1 if entry.get("frame") is None else int(entry["frame"])
     title = entry["case_id"] + ("" if frame < 0 else f", slice {frame}")
     of = f"probability of {positive} " if positive else "probability "
-    said = told.get((entry["case_id"], frame), f"{of}{entry['prob']:.3f}")
+    seen = f" in {entry['arm']}" if entry.get("arm") else ""
+    said = f"{of}{entry['prob']:.3f}{seen}"
+    if entry["group"] == "flipped":
+        said = told.get((entry["case_id"], frame), said)
     shown = {
         "title": title,
         "group": GROUPS.get(entry["group"], entry["group"]),

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +52,6 @@ def list_mistakes(
         }
         for row in order
     ]
-
-
-def average_seeds(outcomes: Outcomes) -> Outcomes:
-    """Returns one row a case (and frame): the mean of its probabilities over the seeds."""
-    keys, first, place = np.unique(outcomes.keys, return_index=True, return_inverse=True)
-    sums = np.zeros((len(keys), len(outcomes.classes)))
-    np.add.at(sums, place, outcomes.probabilities)
-    mean = sums / np.bincount(place)[:, None]
-    return replace(outcomes.select(first), probabilities=mean)
 
 
 def write_mistakes(run: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -49,6 +49,13 @@ MACROS = """
 {% elif met is not none %}<span class="bad">&#10007; not as expected</span><br>
 {% endif %}{% endmacro %}
 
+{% macro confusion(classes, rows, decided) %}<p class="quiet">{{ decided }}</p>
+<div class="wide"><table><thead><tr><th>True class</th>
+{% for name in classes %}<th class="number">called {{ name }}</th>{% endfor %}</tr></thead><tbody>
+{% for counts in rows %}<tr><th>{{ classes[loop.index0] }}</th>
+{% for count in counts %}<td class="number">{{ count }}</td>{% endfor %}</tr>{% endfor %}
+</tbody></table></div>{% endmacro %}
+
 {% macro mistakes(rows, positive) %}<div class="wide"><table>
 <caption>The cases that were wrong with most confidence, to be looked at.</caption>
 <thead><tr><th>Case</th><th>True class</th><th>Called</th>

@@ -10,12 +10,7 @@ RUN = """{% extends "frame" %}
 {% if notes %}<ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
 {{ show.figures(figures, ["roc", "pr", "reliability", "decision"]) }}
 {% if confusion %}<h2 id="decisions">Decisions</h2>
-<p class="quiet">{{ decided }}</p>
-<div class="wide"><table><thead><tr><th>True class</th>
-{% for name in classes %}<th class="number">called {{ name }}</th>{% endfor %}</tr></thead><tbody>
-{% for counts in confusion %}<tr><th>{{ classes[loop.index0] }}</th>
-{% for count in counts %}<td class="number">{{ count }}</td>{% endfor %}</tr>{% endfor %}
-</tbody></table></div>{% endif %}
+{{ show.confusion(classes, confusion, decided) }}{% endif %}
 {% for name, part in per_class %}<h2>{{ name }}</h2>{{ show.measures(part, level) }}{% endfor %}
 <h2 id="failures">Failures</h2>
 {% if mistakes %}{{ show.mistakes(mistakes, positive) }}

@@ -82,6 +82,10 @@ is adjusted by Holm within each family.</caption>
 <td class="number">{{ row.n }}</td><td>{{ row.arm }}</td><td class="number">{{ row.value }}</td>
 <td class="number">{{ row.interval }}</td></tr>{% endfor %}</tbody></table></div>{% endif %}
 
+{% if confusion %}<h2 id="decisions">Decisions of {{ decided_arm }}</h2>
+{{ show.confusion(classes, confusion, decided) }}
+{% for note in decision_notes %}<p class="quiet">{{ note }}</p>{% endfor %}{% endif %}
+
 <h2 id="failures">Failures and flipped cases</h2>
 {% if mistakes %}<h3>Errors of {{ mistaken_arm }}</h3>{{ show.mistakes(mistakes, positive) }}
 {% endif %}

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medvid.evaluate import read_outcomes, read_predictions
+from medvid.evaluate import average_seeds, read_outcomes, read_predictions
 from medvid.evaluate.measure import find_positive
 from medvid.report.checklist import fill_run_checklist
 from medvid.report.curves import Curve, draw_curves
+from medvid.report.decisions import describe_decision, write_confusion
 from medvid.report.evidence import read_rows
 from medvid.report.figures import plot_training_curves
 from medvid.report.gallery import read_gallery
-from medvid.report.mistakes import average_seeds, list_mistakes, read_limits, write_mistakes
+from medvid.report.mistakes import list_mistakes, read_limits, write_mistakes
 from medvid.report.record import make_record
 from medvid.report.render import Figures, render, write_page, write_table
 from medvid.report.wording import list_measures, say_count
@@ -48,8 +49,8 @@ def write_run_page(run: Path, metrics: Mapping[str, Any]) -> Path:
         figures=figures.items,
         classes=metrics["classes"],
         positive=metrics.get("positive"),
-        confusion=(metrics["confusion"] or {}).get("counts"),
-        decided=_describe_decision(metrics),
+        confusion=write_confusion(run, metrics["classes"], metrics["confusion"]),
+        decided=describe_decision(metrics.get("operating_point")),
         mistakes=mistakes,
         gallery=gallery,
         record=record,
@@ -103,14 +104,6 @@ def _write_metrics(run: Path, metrics: Mapping[str, Any]) -> None:
             for name, entry in part.items()
         ],
     )
-    counts = (metrics["confusion"] or {}).get("counts")
-    if counts:
-        classes = metrics["classes"]
-        write_table(
-            run / "tables" / "confusion.csv",
-            ("true class", *(f"called {name}" for name in classes)),
-            [(name, *row) for name, row in zip(classes, counts, strict=True)],
-        )
 
 
 def _list_contents(metrics: Mapping[str, Any], figures: Figures) -> list[tuple[str, str]]:
@@ -149,14 +142,3 @@ def _describe_method(metrics: Mapping[str, Any]) -> str:
         f"Intervals: {drawn['method']}, {drawn['resamples']} resamples, seed {drawn['seed']}."
         f"{several}"
     )
-
-
-def _describe_decision(metrics: Mapping[str, Any]) -> str:
-    point = metrics.get("operating_point")
-    if point is None:
-        return "Called is the likeliest class."
-    limits = point["threshold"]
-    values = list(limits.values()) if isinstance(limits, Mapping) else [limits]
-    low, high = min(values), max(values)
-    said = f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}, by fold"
-    return f"Positive from a probability of {said}; {point['method']}."

@@ -1,14 +1,17 @@
 """`report.html` of a slice-context study, from its files alone."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medvid.evaluate import read_outcomes, read_predictions
+from medvid.contract import DataError
+from medvid.evaluate import average_seeds, read_outcomes, read_predictions
 from medvid.evaluate.measure import find_positive
 from medvid.evaluate.predictions import Outcomes
 from medvid.report.checklist import fill_study_checklist
 from medvid.report.curves import Curve, draw_curves
+from medvid.report.decisions import describe_decision, write_confusion
 from medvid.report.figures_study import (
     plot_context,
     plot_differences,
@@ -16,7 +19,7 @@ from medvid.report.figures_study import (
     plot_learning,
 )
 from medvid.report.gallery import read_gallery
-from medvid.report.mistakes import average_seeds, list_mistakes, write_mistakes
+from medvid.report.mistakes import list_mistakes, read_limits, write_mistakes
 from medvid.report.record import make_record
 from medvid.report.render import Figures, render, write_page
 from medvid.report.study_tables import (
@@ -37,9 +40,6 @@ Result = Mapping[str, Any]
 CURVE_RESAMPLES = 1000
 """Of the bands around curves; the numbers themselves come from the result."""
 
-ERROR_THRESHOLD = 0.5
-"""A study compares windows and chooses no operating point; errors are told at this one."""
-
 
 def write_study_page(run: Path, result: Result) -> Path:
     """Writes `report.html`, figures/ and tables/ of a study.
@@ -49,13 +49,17 @@ def write_study_page(run: Path, result: Result) -> Path:
         result: what result.json says.
 
     Raises:
-        DataError: when something cannot be written.
+        DataError: when something cannot be written, or study.yaml is not what was registered.
     """
+    _check_registered(run, result)
     figures = Figures()
     _draw_study(run, result, figures)
-    mistaken, mistakes = _draw_predictions(run, result, figures)
+    _draw_predictions(run, result, figures)
+    # A result of an earlier version has no decisions: then errors are told at 0.5.
+    decisions = result.get("decisions") or {}
+    mistaken, mistakes = _list_errors(run, result, decisions)
     record = make_record(run, result, figures, "study.yaml")
-    gallery = read_gallery(run, result["positive"], _tell_flipped(result))
+    gallery = read_gallery(run, result["positive"] or "", _tell_flipped(result))
     record["checklist"] = fill_study_checklist(record, result, gallery, bool(mistakes))
     write_study_tables(run, result)
     curve, arms = result["curve"], result["arms"]
@@ -81,6 +85,11 @@ def write_study_page(run: Path, result: Result) -> Path:
         subgroups=list_subgroups(result),
         mistakes=mistakes,
         mistaken_arm=mistaken,
+        classes=result["classes"],
+        confusion=write_confusion(run, result["classes"], decisions.get("confusion")),
+        decided_arm=arms[decisions["arm"]]["title"] if decisions else "",
+        decided=_describe_calls(result, decisions),
+        decision_notes=decisions.get("notes", []),
         positive=result["positive"],
         flipped=list_flipped(result),
         narrow=arms[curve[0]]["title"] if curve else "",
@@ -92,6 +101,23 @@ def write_study_page(run: Path, result: Result) -> Path:
         deviations=result["deviations"],
     )
     return write_page(run / "report.html", page)
+
+
+def _check_registered(run: Path, result: Result) -> None:
+    """Stops where settings would be printed beside the hash of others."""
+    path = run / "study.yaml"
+    if not path.is_file():  # a page of the result alone shows no settings
+        return
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != result["hash"]:
+        raise DataError(
+            f"{path} was changed since the study was registered at {result['registered']}: its "
+            f"SHA-256 is {found}, and the result is of {result['hash']}. The page would show "
+            "settings that nothing was trained with. Undo the change, or start a new study with "
+            "the new question.",
+            code="changed_study",
+            files=[path],
+        )
 
 
 def _draw_study(run: Path, result: Result, figures: Figures) -> None:
@@ -119,10 +145,8 @@ def _draw_study(run: Path, result: Result, figures: Figures) -> None:
         figures.add("learning", path, f"Learning curve, {level} intervals")
 
 
-def _draw_predictions(
-    run: Path, result: Result, figures: Figures
-) -> tuple[str, list[dict[str, Any]]]:
-    """Draws the curves of the main windows; returns the errors of the last one, and its name."""
+def _draw_predictions(run: Path, result: Result, figures: Figures) -> None:
+    """Draws the curves of the main windows."""
     curves = []
     for name in _choose_arms(result):
         outcomes = _read_arm(run, result, name)
@@ -130,15 +154,32 @@ def _draw_predictions(
             arm = result["arms"][name]
             curves.append(Curve(arm["title"], outcomes, arm["metrics"]))
     if not curves:
-        return "", []
+        return
     positive = find_positive(curves[0].outcomes.classes, result["positive"])
     drawing = {"resamples": CURVE_RESAMPLES, "seed": 0, "level": result["level"]}
     draw_curves(run, figures, curves, positive=positive, bootstrap=drawing)
-    errors = list_mistakes(average_seeds(curves[-1].outcomes), positive, ERROR_THRESHOLD)
-    said = f"{curves[-1].name}, called from a probability of {ERROR_THRESHOLD} on"
-    if len(result["seeds"]) > 1:
-        said += f"; probabilities are means over {len(result['seeds'])} seeds"
-    return said, write_mistakes(run, errors)
+
+
+def _list_errors(
+    run: Path, result: Result, decisions: Mapping[str, Any]
+) -> tuple[str, list[dict[str, Any]]]:
+    """Returns the title of an arm and its errors, of the mean of its seeds' probabilities."""
+    name = decisions.get("arm") or (_choose_arms(result) or [""])[-1]
+    outcomes = _read_arm(run, result, name) if name else None
+    if outcomes is None:
+        return "", []
+    positive = find_positive(outcomes.classes, result["positive"])
+    errors = list_mistakes(average_seeds(outcomes), positive, read_limits(decisions))
+    title: str = result["arms"][name]["title"]
+    return title, write_mistakes(run, errors)
+
+
+def _describe_calls(result: Result, decisions: Mapping[str, Any]) -> str:
+    if not decisions:
+        return ""
+    seeds = len(result["seeds"])
+    mean = f" Probabilities are means over {seeds} seeds." if seeds > 1 else ""
+    return describe_decision(decisions["operating_point"]) + mean
 
 
 def _choose_arms(result: Result) -> list[str]:
@@ -198,8 +239,9 @@ def _describe_rule(result: Result) -> str:
 
 
 def _describe_delong(result: Result) -> str:
+    arms = result["arms"]
     tests: Sequence[tuple[str, Mapping[str, Any]]] = [
-        (result["arms"][c["a"]]["title"], c["delong"])
+        (f"{arms[c['a']]['title']} against {arms[c['b']]['title']}", c["delong"])
         for c in result["comparisons"]
         if c.get("delong")
     ]
@@ -233,6 +275,7 @@ def _list_contents(result: Result, figures: Figures) -> list[tuple[str, str]]:
         "arms": "Arms",
         "curves": "ROC" if "roc" in figures.items else "",
         "subgroups": "Subgroups" if result["subgroups"] else "",
+        "decisions": "Decisions" if (result.get("decisions") or {}).get("confusion") else "",
         "failures": "Failures",
         "cases": "Cases",
         "registration": "Registration",

@@ -77,9 +77,8 @@ def list_controls(result: Result) -> list[dict[str, Any]]:
 
 
 def list_networks(result: Result) -> list[dict[str, Any]]:
-    """Returns a row a natural network, the matched one first for comparison."""
-    answer = result["answer"]
-    matched = [answer["arm"]] if result["networks"] and answer.get("arm") else []
+    """Returns a row a natural network, before them the matched one on the window that they see."""
+    matched = result["curve"][-1:] if result["networks"] else []
     return [
         {
             **_describe(result, name),

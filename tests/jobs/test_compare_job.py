@@ -71,7 +71,14 @@ def test_the_margin_decides_what_is_equivalent(finished: Path, run_cli: Cli) -> 
     answer = run_cli("compare", "run", "other", "-o", "same", "--margin", "0.05")
     assert answer.code == 0, answer.err
     assert "Run A and Run B are equivalent within 0.05: AUC" in answer.out
-    answer = run_cli("compare", "run", "other", "-o", "wrong", "--margin", "-1")
+
+
+@pytest.mark.parametrize("margin", ["-1", "0", "0.5", "5", "nan"])
+def test_a_margin_that_no_difference_of_aucs_can_have_is_refused(
+    finished: Path, run_cli: Cli, margin: str
+) -> None:
+    copy_run(finished)
+    answer = run_cli("compare", "run", "other", "-o", "wrong", "--margin", margin)
     assert answer.code == 2
-    assert "`margin: -1.0` is no margin" in answer.err
+    assert f"`margin: {margin}` is no margin of an AUC" in answer.err
     assert not (finished / "wrong").exists()

@@ -217,6 +217,18 @@ def test_a_reliability_figure_takes_bins_that_are_all_or_nothing(tmp_path: Path)
     assert path.is_file()
 
 
+def test_intervals_of_a_reliability_figure_have_the_level_that_was_asked(tmp_path: Path) -> None:
+    bins = np.array([0.2, 0.8]), np.array([0.3, 0.7]), np.array([20, 20])
+    drawn = [
+        plot_reliability(tmp_path / str(level), *bins, "nodule", level).read_text(encoding="utf-8")
+        for level in (0.95, 0.8)
+    ]
+    assert drawn[0] == plot_reliability(tmp_path / "same", *bins, "nodule").read_text(
+        encoding="utf-8"
+    )
+    assert drawn[0] != drawn[1]
+
+
 def test_repeats_of_a_cross_validation_are_no_further_folds(tmp_path: Path) -> None:
     folds = [
         {"fold": fold, "repeat": repeat, "train": ["a"], "val": [], "test": ["b"]}

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from medvid.contract import DataError
 from medvid.report.characteristics import describe_patients
+from medvid.report.figures_study import plot_context
 from medvid.report.flow import read_flow
 from medvid.report.html import write_report
 
@@ -147,6 +149,81 @@ def test_hostile_names_are_shown_and_not_run(study: Path, check: Check) -> None:
     check(page)
     assert "<img src=x" not in page
     assert page.count("</script>") == 2
+
+
+def test_a_study_whose_question_was_changed_is_not_reported(study: Path) -> None:
+    path = study / "study.yaml"
+    path.write_text(path.read_text(encoding="utf-8") + "seed: 5\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"study.yaml was changed since the study was") as refused:
+        write_report(study)
+    assert refused.value.code == "changed_study"
+
+
+def test_a_cross_check_names_both_arms(study: Path) -> None:
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "Cross-check, DeLong: 5 slices against 1 slice +0." in page
+
+
+def test_natural_networks_stand_beside_the_matched_one_on_the_window_that_they_saw(
+    study: Path,
+) -> None:
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "<th>matched, 17 slices</th>" in page
+    assert "<th>matched, 5 slices</th>" not in page
+
+
+def test_decisions_at_the_operating_point_are_on_the_page(reported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(reported, folder)
+    assert ">Decisions" not in read_page(folder)  # the result of an earlier version has none
+    counts = [[150, 10], [3, 77]]
+    point = {"threshold": {str(fold): 0.2 + fold / 10 for fold in range(5)}, "method": "youden"}
+    change(
+        folder,
+        decisions={
+            "arm": "w9", "operating_point": point, "notes": ["Fold 0 had no choice."],
+            "confusion": {"rows": "true class", "columns": "called class", "counts": counts},
+        },
+    )  # fmt: skip
+    write_report(folder)
+    page = read_page(folder)
+    assert "Decisions of 9 slices" in page
+    assert "Positive from a probability of 0.200 to 0.600, by fold; youden. Probabilities" in page
+    assert "Fold 0 had no choice." in page
+    assert '<th>vessel</th>\n<td class="number">150</td><td class="number">10</td>' in page
+    assert "Errors of 9 slices" in page
+    (first, second) = read_table(folder / "tables" / "confusion.csv")
+    assert (first["called nodule"], second["called vessel"]) == ("10", "3")
+    table = pd.read_csv(folder / "predictions" / "w9.csv")
+    mean = table.groupby("case_id").agg({"prob_nodule": "mean", "label": "first", "fold": "first"})
+    called = mean["prob_nodule"] >= 0.2 + mean["fold"] / 10
+    wrong = mean.index[called != (mean["label"] == "nodule")]
+    assert {row["case"] for row in read_table(folder / "tables" / "errors.csv")} == set(wrong)
+
+
+def test_seeds_stand_beside_their_mean(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    module = "medvid.report.figures_study"
+    monkeypatch.setattr(
+        f"{module}.save_figure", lambda figure, stem: figures.append(figure) or stem
+    )
+    result = json.loads((study / "result.json").read_text(encoding="utf-8"))
+    plot_context(study / "x", result)
+    axes = figures[0].axes[0]
+    figures[0].draw_without_rendering()
+    (mean,) = [
+        line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata()) == 5
+    ]
+    seeds = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    seeds = [line for line in seeds if len(line.get_xdata()) == 3]
+    assert len(seeds) == 5
+    points = 72 / figures[0].dpi
+    for place, value, own in zip(*mean.get_data(), seeds, strict=True):
+        shown = axes.transData.transform((place, value))[0]
+        beside = own.get_transform().transform(own.get_xydata())[0][0]
+        apart = (beside - shown) * points
+        assert apart > (mean.get_markersize() + own.get_markersize()) / 2
+        assert own.get_zorder() > mean.get_zorder()
 
 
 def test_windows_in_mm_have_an_axis_in_mm(study: Path) -> None:
