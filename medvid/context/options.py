@@ -8,7 +8,9 @@ from pydantic import Field
 from medvid.build import Spec
 from medvid.contract import ConfigError
 
-Odd = Annotated[int, Field(ge=1)]
+Frames = Annotated[int, Field(ge=1)]
+"""A number of slices; `check_context` refuses even ones, in a sentence of its own."""
+
 Share = Annotated[float, Field(gt=0, lt=1)]
 Control = Literal["repeat", "shuffle", "reverse", "far", "position", "permuted_labels"]
 
@@ -25,10 +27,10 @@ CONTROLS: tuple[Control, ...] = (
 
 def context_options(
     *,
-    windows: Annotated[Sequence[Odd], Field(min_length=1)] | None = None,
+    windows: Annotated[Sequence[Frames], Field(min_length=1)] | None = None,
     windows_mm: Annotated[Sequence[Annotated[float, Field(ge=0)]], Field(min_length=1)]
     | None = None,
-    length: Odd | None = None,
+    length: Frames | None = None,
     positions: Literal["centre", "every"] = "every",
     controls: Sequence[Control] = CONTROLS,
     networks: Sequence[Spec] = (),
@@ -42,8 +44,10 @@ def context_options(
 
     Args:
         windows: in frames, odd; the curve's arms. One of `windows` and `windows_mm` is needed.
-        windows_mm: in mm, the frames within half of it on either side; 0 is the frame alone.
-        length: frames that the network is given in every arm; the widest window when None.
+        windows_mm: in mm, the frames within half of it on either side; 0 is the frame alone. No
+            two may show the same frames in every stack.
+        length: frames that the network is given in every arm; when None those of the widest
+            window, of one in mm where slices lie closest.
         positions: how a whole scan is decided: from the window around its middle frame
             (`centre`), or from the windows around `every` frame, averaged. Slices and regions
             are decided from the window around them.

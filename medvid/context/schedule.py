@@ -1,7 +1,11 @@
 """Runs the cells of a study: side by side on this machine, or on an existing Dask cluster."""
 
+import asyncio
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -47,26 +51,42 @@ def run_cells(
     Raises:
         ConfigError: when the cluster cannot be reached, or Dask is not installed.
         StudyInterrupted: on Ctrl+C.
-        MedvidError: the first error of any cell.
+        MedvidError: the first error of any cell, or a process that was killed.
     """
     finished = (
         _run_here(run_cell, study, cells, jobs)
         if cluster is None
         else _run_on_cluster(run_cell, study, cells, cluster)
     )
-    with _interruptible(study):
+    with _explain_end(study):
         for done, _ in enumerate(finished, start=1):
             advance(done)
 
 
 @contextmanager
-def _interruptible(study: Path) -> Iterator[None]:
+def _explain_end(study: Path) -> Iterator[None]:
+    next_ = f"Finished cells are kept. Next: {shlex.join(['medvid', 'context', '--resume'])}"
+    next_ += f" {shlex.quote(str(study))}"
     try:
         yield
     except KeyboardInterrupt:
-        raise StudyInterrupted(
-            f"Interrupted. Finished cells are kept. Next: medvid context --resume {study}",
-            code="interrupted",
+        raise StudyInterrupted(f"Interrupted. {next_}", code="interrupted") from None
+    except BrokenProcessPool:
+        raise MedvidError(
+            "A process that trained a cell was killed from outside, most often because the "
+            "machine's memory ran out. Train fewer cells side by side (`--jobs`), or take smaller "
+            f"batches. {next_} --jobs 1",
+            code="worker_killed",
+        ) from None
+    except Exception as error:
+        # Dask's name for a cell whose workers died; it is imported only where it is used.
+        if type(error).__name__ != "KilledWorker":
+            raise
+        raise MedvidError(
+            "Several workers of the cluster died while they trained the same cell, most often "
+            "because their memory ran out. Give each one more memory and a single thread (`dask "
+            f"worker ADDRESS --nthreads 1`). {next_} --cluster ADDRESS",
+            code="worker_killed",
         ) from None
 
 
@@ -78,26 +98,49 @@ def _run_here(run_cell: RunCell, study: Path, cells: Sequence[Cell], jobs: int) 
     return results
 
 
-def _run_on_cluster(
-    run_cell: RunCell, study: Path, cells: Sequence[Cell], address: str
-) -> Iterator[Any]:
+def check_cluster(address: str) -> None:
+    """Makes sure that a Dask scheduler answers, before anything is made for it.
+
+    Args:
+        address: such as `tcp://10.0.0.5:8786`.
+
+    Raises:
+        ConfigError: when nothing answers there, or Dask is not installed.
+    """
     try:
-        from distributed import Client, as_completed
+        from distributed import Security
+        from distributed.comm import connect
     except ImportError:
         raise ConfigError(
             '`--cluster` needs Dask, which is not installed: pip install "medvid[cluster]"',
             code="no_dask",
         ) from None
-    try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"No Dask scheduler answers at {address}: {error or type(error).__name__}. Start one "
-            "(`dask scheduler`) with workers (`dask worker ADDRESS --nthreads 1`), and give its "
-            "address.",
-            code="no_cluster",
-        ) from None
-    with client:
+
+    async def knock() -> None:
+        keys = Security().get_connection_args("client")
+        (await connect(address, timeout=CONNECT_SECONDS, **keys)).abort()
+
+    # Not by a Client: one that finds nobody goes on trying while it is thrown away. In a thread,
+    # since a notebook has an event loop in its own.
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            thread.submit(asyncio.run, knock()).result()
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"No Dask scheduler answers at {address}: {error or type(error).__name__}. Start "
+                "one (`dask scheduler`) with workers (`dask worker ADDRESS --nthreads 1`), and "
+                "give its address.",
+                code="no_cluster",
+            ) from None
+
+
+def _run_on_cluster(
+    run_cell: RunCell, study: Path, cells: Sequence[Cell], address: str
+) -> Iterator[Any]:
+    check_cluster(address)
+    from distributed import Client, as_completed
+
+    with Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client:
         futures = [
             # The key names the cell, so that the scheduler's dashboard does too.
             client.submit(

@@ -20,6 +20,12 @@ LARGEST_KEY = 2**63 - 1
 """Keys of a window's own draws are drawn below it: what an int64 holds."""
 
 
+def count_neighbours(window_mm: float, step: float) -> int:
+    """Returns how many slices on either side lie in a window, where they lie `step` mm apart."""
+    # A thousandth of a step forgives spacings that were rounded in the file.
+    return int(window_mm / 2 / step + 1e-3)
+
+
 @dataclass(frozen=True)
 class Context:
     """A window around the target, or around every frame in turn, of which the inner part is real.
@@ -81,8 +87,10 @@ class Context:
         """Chooses one window, or in testing with `positions: every` one around each frame.
 
         Raises:
-            DataError: for `neighbours: far` in a stack that the window covers wholly.
+            DataError: for `neighbours: far` in a stack that the window covers wholly, or a window
+                in mm that is longer than the clip where slices lie as close as here.
         """
+        self._refuse_cut(num_frames, step)
         # Both are drawn in every arm, needed or not, so that what is drawn after them is equal.
         drawn = 0 if rng is None else int(rng.integers(num_frames))
         key = 0 if rng is None else int(rng.integers(LARGEST_KEY))
@@ -101,9 +109,21 @@ class Context:
         if self.window is not None:
             return self.window // 2
         if self.window_mm is not None:
-            # A thousandth of a step forgives spacings that were rounded in the file.
-            return min(half, int(self.window_mm / 2 / step + 1e-3))
+            return min(half, count_neighbours(self.window_mm, step))
         return half
+
+    def _refuse_cut(self, num_frames: int, step: float) -> None:
+        """Stops where the clip cuts a window in mm, which would then not be what it is called."""
+        if self.window_mm is None:
+            return
+        wanted = min(count_neighbours(self.window_mm, step), num_frames - 1)
+        if wanted > self.length // 2:
+            raise DataError(
+                f"A window of {self.window_mm:g} mm holds {2 * wanted + 1} slices where they lie "
+                f"{step:g} mm apart, and clips have {self.length}. Raise `length` of the sampler "
+                "`context`, or look at shorter windows.",
+                code="short_length",
+            )
 
     def _look(
         self, target: int, num_frames: int, step: float, key: int

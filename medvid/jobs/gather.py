@@ -15,7 +15,8 @@ from medvid.context.registration import list_deviations, read_registration
 from medvid.context.verdict import judge_arms
 from medvid.data.labels import find_label_space
 from medvid.evaluate import read_predictions, write_predictions
-from medvid.jobs.cell import list_study_arms, read_arm_folds, read_study
+from medvid.jobs.cell import find_arm, list_study_arms, read_arm_folds, read_study
+from medvid.jobs.decisions import describe_decisions
 from medvid.jobs.plan import expect_width
 from medvid.models import build_model, describe_model
 from medvid.report.html import write_report
@@ -39,15 +40,15 @@ def gather_study(folder: Path) -> dict[str, Any]:
     """
     config, note = read_study(folder), read_registration(folder)
     arms = list_study_arms(config)
-    cells = list_cells(
-        arms,
-        list_seeds(config["seed"], config["context"]["seeds"]),
-        len(read_arm_folds(folder, arms[0])),
-    )
+    folds = read_arm_folds(folder, arms[0])
+    seeds = list_seeds(config["seed"], config["context"]["seeds"])
+    cells = list_cells(arms, seeds, len(folds))
     ended = {cell: read_cell(cell, folder) for cell in cells}
     tables = pool_predictions(folder, arms, cells)
     records = list(load_adapter("table").records(RunFolder(folder).manifest, check_files=False))
     extra = {record.case_id: record.extra for record in records}
+    judged = judge_arms(tables, arms, config["context"], config["evaluate"], extra)
+    shown = find_arm(config, judged["answer"]["arm"] or judged["curve"][-1])
     result = {
         "kind": "study",
         "version": 1,
@@ -66,9 +67,10 @@ def gather_study(folder: Path) -> dict[str, Any]:
         "length": config["context"]["length"],
         "step_mm": _find_step(ended, cells),
         "planned": expect_width(
-            records, find_label_space(records, config["data"]["classes"]), config
+            records, folds, find_label_space(records, config["data"]["classes"]), config
         ),
-        **judge_arms(tables, arms, config["context"], config["evaluate"], extra),
+        "decisions": describe_decisions(folder, shown, tables[shown.name], config["evaluate"]),
+        **judged,
     }
     costs = {arm.name: _measure_cost(arm, arms, ended) for arm in arms}
     for name, cost in costs.items():

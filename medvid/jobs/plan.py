@@ -10,6 +10,7 @@ from medvid.config import Config
 from medvid.context.arms import Arm
 from medvid.contract import Record
 from medvid.data.labels import LabelSpace, list_labels
+from medvid.data.splits import Fold
 from medvid.evaluate import plan_comparison
 from medvid.evaluate.measure import find_positive
 from medvid.jobs.cell import lay_over
@@ -20,6 +21,8 @@ from medvid.train.losses import build_loss
 from medvid.train.predict import choose_device
 
 MINUTE = 60
+
+UNKNOWN = "How wide the interval of a difference will be is not foretold"
 
 MIN_PATIENTS = 2
 """Of either class; with fewer a difference of AUCs has no variance."""
@@ -39,16 +42,16 @@ class Plan:
     rows: Sequence[Mapping[str, Any]]
     minutes: float
     jobs: int
-    width: Mapping[str, Any] | None
+    width: Mapping[str, Any]
 
     def tell(self) -> list[str]:
         """Returns what is said before a study begins."""
         cells = sum(row["cells"] for row in self.rows)
-        said = [
+        return [
             f"{cells} cells in {len(self.rows)} arms, about {self.minutes:.0f} minutes on "
-            f"{self.jobs} processes (testing not counted)."
+            f"{self.jobs} processes (testing not counted).",
+            str(self.width["sentence"]),
         ]
-        return said if self.width is None else [*said, str(self.width["sentence"])]
 
     def describe(self) -> dict[str, Any]:
         """Returns it as plain values, for plan.json."""
@@ -84,7 +87,8 @@ def plan_study(job: Job, arms: Sequence[Arm], config: Config, jobs: int) -> Plan
         minutes = cells * epochs * seconds[key] * (arm.share or 1.0) / MINUTE
         rows.append({"arm": arm.name, "sees": arm.says, "cells": cells, "minutes": minutes})
     total = sum(float(str(row["minutes"])) for row in rows) / max(1, jobs)
-    return Plan(rows, total, jobs, expect_width(job.data.records, job.data.space, config))
+    width = expect_width(job.data.records, folds, job.data.space, config)
+    return Plan(rows, total, jobs, width)
 
 
 def _time_epoch(job: Job, config: Config, cases: Sequence[str]) -> float:
@@ -112,23 +116,35 @@ def _time_epoch(job: Job, config: Config, cases: Sequence[str]) -> float:
 
 
 def expect_width(
-    records: Sequence[Record], space: LabelSpace, config: Config
-) -> dict[str, Any] | None:
-    """Returns the width of the interval that the patients allow, see `plan_comparison`.
+    records: Sequence[Record], folds: Sequence[Fold], space: LabelSpace, config: Config
+) -> dict[str, Any]:
+    """Returns the width of the interval that the tested patients allow, see `plan_comparison`.
 
-    None where no AUC of two classes is compared, or a class has a single patient. A patient with
-    several outcomes counts by the positive one.
+    A patient with several outcomes counts by the positive one. Where nothing can be foretold it is
+    the `sentence` that says why, alone.
+
+    Args:
+        records: all that the folds name.
+        folds: of the study; with a fixed split few patients are tested.
+        space: the classes.
+        config: of the study, resolved.
     """
     if space.multilabel or len(space.classes) != 2:
-        return None
+        return {"sentence": f"{UNKNOWN}: that is done for two classes only."}
     positive = space.classes[find_positive(space.classes, config["evaluate"]["positive"])]
+    tested = {case for fold in folds for case in fold.test}
     is_positive: dict[str, bool] = {}
     for record in records:
-        has_it = positive in list_labels(record)
-        is_positive[record.patient_id] = is_positive.get(record.patient_id, False) or has_it
+        if record.case_id in tested:
+            has_it = positive in list_labels(record)
+            is_positive[record.patient_id] = is_positive.get(record.patient_id, False) or has_it
     count = sum(is_positive.values())
     if min(count, len(is_positive) - count) < MIN_PATIENTS:
-        return None
+        return {
+            "sentence": f"{UNKNOWN}: of {len(is_positive)} tested patients {count} show "
+            f"`{positive}` in a case or slice and {len(is_positive) - count} in none, and the "
+            f"formula needs {MIN_PATIENTS} of either kind; it is for patients of one class each."
+        }
     return plan_comparison(
         len(is_positive),
         count / len(is_positive),

@@ -7,6 +7,7 @@ import pytest
 from medvid.build import validate_options
 from medvid.context.arms import Arm, list_arms
 from medvid.context.cells import list_cells, list_seeds
+from medvid.context.length import fit_length
 from medvid.context.options import CONTROLS, check_context, context_options
 from medvid.contract import ConfigError
 from medvid.data.sampling import build_sampler
@@ -62,6 +63,41 @@ def test_windows_in_mm_make_arms_too() -> None:
     assert list(arms)[:3] == ["mm0", "mm2.5", "mm10"]
     assert arms["repeat"].same_as == "mm0"
     assert arms["mm10"].title == "10 mm"
+
+
+MM: dict[str, Any] = {"windows": None, "windows_mm": [0, 10, 20]}
+
+
+def test_the_clip_holds_the_widest_window_where_slices_lie_closest() -> None:
+    options = make_options(**MM)
+    assert fit_length(options, [(40, 5.0)]) == 5
+    assert fit_length(options, [(40, 5.0), (40, 1.25), (40, 5.0)]) == 17
+    # A stack of 4 slices has no more than 3 neighbours on a side, however close they lie.
+    assert fit_length(options, [(40, 5.0), (4, 1.0)]) == 7
+    assert fit_length(make_options(windows=[1, 9]), []) == 9
+
+
+def test_a_clip_that_would_cut_a_window_in_mm_is_refused() -> None:
+    options = make_options(**MM, length=5)
+    with pytest.raises(ConfigError, match=r"holds 17 slices where they lie 1\.25 mm apart") as cut:
+        fit_length(options, [(40, 5.0), (40, 1.25)])
+    assert cut.value.code == "short_length"
+    assert fit_length(make_options(**MM, length=21), [(40, 1.25)]) == 21
+
+
+@pytest.mark.parametrize(
+    ("windows", "said"),
+    [
+        ([0, 8, 20], "8 mm shows the same slices as one of 0 mm in every stack.*Leave it out"),
+        ([8, 20], "8 mm shows the same slices as one of 0 mm in every stack.*Write 0"),
+        ([0, 20, 25], "25 mm shows the same slices as one of 20 mm"),
+    ],
+)
+def test_two_windows_in_mm_that_show_the_same_are_refused(windows: list[int], said: str) -> None:
+    options = make_options(windows=None, windows_mm=windows)
+    with pytest.raises(ConfigError, match=said):
+        fit_length(options, [(40, 5.0)])
+    fit_length(options, [(40, 5.0), (40, 2.0)])  # there they differ
 
 
 def test_natural_networks_and_shares_are_arms_of_the_widest_window() -> None:

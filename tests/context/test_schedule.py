@@ -1,5 +1,6 @@
 """Cells run side by side, here or on a Dask cluster, and an error keeps what is finished."""
 
+import gc
 import importlib
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from medvid.context.cells import Cell, read_cell
 from medvid.context.schedule import StudyInterrupted, run_cells
-from medvid.contract import ConfigError, DataError
+from medvid.contract import ConfigError, DataError, MedvidError
 
 # conftest.py is found by pytest, not by name.
 DaskCluster = Any
@@ -60,11 +61,37 @@ def test_a_cell_file_of_another_cell_is_refused(work: Any, tmp_path: Path) -> No
         read_cell(Cell("w1", 9, 9), tmp_path)
 
 
-@pytest.mark.slow
-def test_a_cluster_that_is_not_there_is_told(work: Any, tmp_path: Path) -> None:
+def test_a_process_that_is_killed_is_told_with_the_way_on(work: Any, tmp_path: Path) -> None:
+    study = tmp_path / "a study"
+    with pytest.raises(MedvidError, match="killed from outside") as told:
+        run_cells(work.die, study, CELLS, jobs=2)
+    assert told.value.code == "worker_killed"
+    assert f"medvid context --resume '{study}' --jobs 1" in told.value.message
+
+
+@pytest.mark.parametrize("address", ["foo", "tcp://127.0.0.1:9", "http://here:1"])
+def test_a_cluster_that_is_not_there_is_told(
+    work: Any,
+    tmp_path: Path,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     pytest.importorskip("distributed")
+    monkeypatch.setattr("medvid.context.schedule.CONNECT_SECONDS", 1)
     with pytest.raises(ConfigError, match="No Dask scheduler answers"):
-        run_cells(work.write_cell, tmp_path, CELLS, jobs=1, cluster="tcp://127.0.0.1:9")
+        run_cells(work.write_cell, tmp_path, CELLS, jobs=1, cluster=address)
+    gc.collect()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_cell_that_kills_its_workers_is_told(
+    work: Any, tmp_path: Path, dask_cluster: DaskCluster
+) -> None:
+    with pytest.raises(MedvidError, match="workers of the cluster died") as told:
+        run_cells(work.die, tmp_path, CELLS[:1], jobs=1, cluster=dask_cluster.address)
+    assert f"medvid context --resume {tmp_path}" in told.value.message
 
 
 @pytest.mark.slow

@@ -88,6 +88,15 @@ def test_a_window_in_mm_follows_the_distance_of_the_slices() -> None:
     assert Context(9, window_mm=0.0).reach(2.5) == 0
 
 
+def test_a_window_in_mm_is_not_cut_where_slices_lie_closer_than_the_clip_is_long() -> None:
+    sampler = Context(5, window_mm=20.0)
+    assert sampler.windows(60, 5.0, rng=None, frame=30).frames[0].tolist() == [28, 29, 30, 31, 32]
+    with pytest.raises(DataError, match="holds 21 slices where they lie 1 mm apart") as cut:
+        sampler.windows(60, 1.0, rng=None, frame=30)
+    assert cut.value.code == "short_length"
+    sampler.windows(3, 1.0, rng=None, frame=1)  # there are no more slices to be cut off
+
+
 def test_all_arms_leave_the_generator_in_the_same_state() -> None:
     arms = [
         Context(5, window=1),

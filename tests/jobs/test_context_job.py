@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,12 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import medvid
 from medvid.config import read_config
+from medvid.io.write import write_nifti
 from medvid.jobs.context import plan_context, study_context
+from medvid.jobs.study import open_study
 
 # conftest.py is found by pytest, not by name.
 Cli = Any
@@ -107,6 +111,15 @@ def test_the_command_line_plans_and_runs(project: Path, run_cli: Cli) -> None:
         ("context.networks=[c4d]", "c4d"),
         ("context.windows_mm=[0, 4]", "one of them only"),
         ("overfit=8", "from scratch"),
+        ("data.splits.repeats=2", "`context.seeds` says how often"),
+        (
+            "context={windows: null, windows_mm: [0, 1, 4]}",
+            "1 mm shows the same slices as one of 0 mm",
+        ),
+        (
+            "context={windows: null, windows_mm: [0, 4], length: 3}",
+            "holds 5 slices where they lie 1 mm apart",
+        ),
     ],
 )
 def test_studies_that_cannot_be_meant_end_with_code_2(
@@ -116,6 +129,129 @@ def test_studies_that_cannot_be_meant_end_with_code_2(
     assert answer.code == 2
     assert said in answer.err
     assert not (project / "runs").exists()
+
+
+def test_a_cluster_that_is_not_there_leaves_no_folder(
+    project: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medvid.context.schedule.CONNECT_SECONDS", 1)
+    answer = run_cli("context", "tiny.yaml", *TINY, "--cluster", "tcp://127.0.0.1:9")
+    assert answer.code == 2
+    assert "No Dask scheduler answers at tcp://127.0.0.1:9" in answer.err
+    assert "preparing" not in answer.out
+    assert not (project / "runs").exists()
+    assert not (project / "store").exists()
+
+
+def test_the_next_line_of_a_plan_can_be_pasted(project: Path, run_cli: Cli) -> None:
+    words = ["tiny.yaml", *TINY, "--runs", "my studies", "--jobs", "2"]
+    planned = run_cli("context", *words, "--plan")
+    (line,) = [line for line in planned.out.splitlines() if line.startswith("Next: ")]
+    assert shlex.split(line) == ["Next:", "medvid", "context", *words]
+
+
+def test_clips_hold_the_widest_window_in_mm_of_the_closest_slices(project: Path) -> None:
+    cases = pd.read_csv(project / "manifest.csv")
+    for number, step in enumerate((3.0, 3.0, 1.0)):
+        path = project / f"scans/thin {number}.nii.gz"
+        volume = np.full((5, 16, 16), 20 * number, np.int16)
+        write_nifti(path, volume, spacing=(step, 1.0, 1.0))
+        cases.loc[number, "path"] = f"scans/{path.name}"
+    cases.loc[3:, "path"] = "scans/thin 0.nii.gz"
+    cases.to_csv(project / "manifest.csv", index=False)
+    question = {"windows": None, "windows_mm": [0, 4]}
+    config = read_config("tiny.yaml", TINY)
+    config["context"] = config["context"] | question
+    assert open_study(config, None).config["context"]["length"] == 5
+
+
+def test_a_plan_without_a_width_says_why(project: Path) -> None:
+    plan = plan_context(read_config("tiny.yaml", [*TINY, "data.task=slice", *of_slices(project)]))
+    assert plan.tell()[1].startswith(
+        "How wide the interval of a difference will be is not foretold"
+    )
+    assert "of 12 tested patients 12 show `dark`" in plan.tell()[1]
+
+
+def of_slices(project: Path) -> list[str]:
+    """Writes a manifest whose patients all have slices of both classes."""
+    rows = ["case_id,patient_id,path,slice,label"]
+    for case in range(12):
+        labels = ("bright", "dark", "bright", "dark", "dark")
+        rows += [f"c{case},p{case},scans/case {case}.npy,{k},{v}" for k, v in enumerate(labels)]
+    (project / "slices.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return ["data.manifest=slices.csv"]
+
+
+def test_a_fixed_split_is_planned_with_the_patients_that_are_tested(project: Path) -> None:
+    cases = pd.read_csv(project / "manifest.csv")
+    # Patients 0 to 9 are tested; patients 0 to 5 have a second case, c18 to c23.
+    tested = cases["patient_id"].str[1:].astype(int) < 10
+    cases["split"] = np.where(tested, "test", "train")
+    cases.to_csv(project / "manifest.csv", index=False)
+    width = plan_context(read_config("tiny.yaml", TINY)).width
+    assert (width["n_patients"], width["prevalence"]) == (10, 0.5)
+
+
+def test_decisions_are_those_of_the_operating_point_of_the_settings(project: Path) -> None:
+    for rule, validation in (("0.3", 0), ("youden", 0), ("youden", 0.3)):
+        folder = run_tiny(
+            project, f"evaluate.operating_point={rule}", f"data.splits.validation={validation}"
+        )
+        result = read_result(folder)
+        decisions = result["decisions"]
+        assert decisions["arm"] == (result["answer"]["arm"] or "w3")
+        table = pd.read_csv(folder / "predictions" / f"{decisions['arm']}.csv")
+        mean = table.groupby("case_id").agg(
+            {"prob_dark": "mean", "label": "first", "fold": "first"}
+        )
+        limits = decisions["operating_point"]["threshold"]
+        called = mean["prob_dark"] >= mean["fold"].map(lambda fold: limits[str(fold)])  # noqa: B023
+        truth = mean["label"] == "dark"
+        counts = [
+            [int((called[truth == t] == c).sum()) for c in (False, True)] for t in (False, True)
+        ]
+        assert decisions["confusion"]["counts"] == counts
+        assert sum(map(sum, counts)) == 24
+        on = "each fold's validation part" if validation else rule
+        assert on in decisions["operating_point"]["method"]
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert decisions["operating_point"]["method"].replace("'", "&#39;") in page
+
+
+def test_a_gallery_of_a_study_shows_errors_beside_flipped_cases(
+    project: Path, run_cli: Cli
+) -> None:
+    folder = run_tiny(project, "evaluate.operating_point=0")  # so that every bright case is wrong
+    answer = run_cli("report", folder, "--gallery", "6")
+    assert answer.code == 0, answer.err
+    index = json.loads((folder / "cases" / "index.json").read_text(encoding="utf-8"))
+    groups = [one["group"] for one in index]
+    assert groups == ["flipped"] * 3 + ["false_positive"] * 3
+    assert len({one["case_id"] for one in index}) == 6
+    result = read_result(folder)
+    arm = result["decisions"]["arm"]
+    table = pd.read_csv(folder / "predictions" / f"{arm}.csv")
+    for one in index[3:]:
+        own = table[table["case_id"] == one["case_id"]]
+        assert one["prob"] == pytest.approx(own["prob_dark"].mean())
+        assert (one["label"], one["arm"]) == ("bright", result["arms"][arm]["title"])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f" in {result['arms'][arm]['title']}" in page
+
+
+def test_a_gallery_of_a_study_of_three_classes_is_refused(project: Path, run_cli: Cli) -> None:
+    cases = pd.read_csv(project / "manifest.csv")
+    cases["label"] = np.array(["bright", "dark", "grey"])[
+        cases["patient_id"].str[1:].astype(int) % 3
+    ]
+    cases.to_csv(project / "manifest.csv", index=False)
+    folder = run_tiny(project)
+    answer = run_cli("report", folder, "--gallery", "3")
+    assert answer.code == 3
+    assert "this run has 3" in answer.err
+    assert not (folder / "cases").exists()
+    assert sum(map(sum, read_result(folder)["decisions"]["confusion"]["counts"])) == 24
 
 
 def test_far_slices_that_there_are_not_are_a_deviation(project: Path) -> None:
