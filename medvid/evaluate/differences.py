@@ -133,9 +133,9 @@ def cross_check(study: Study, a: str, b: str) -> dict[str, Any] | None:
     first, second = study.arms[a], study.arms[b]
     if name_task(first.outcomes) != "binary":
         return None
-    mean = average_seeds(first.outcomes)
-    labels, patients = (mean.labels == study.positive).astype(np.int64), mean.patients
-    scores_a = mean.probabilities[:, study.positive]
+    averaged = average_seeds(first.outcomes)
+    labels, patients = (averaged.labels == study.positive).astype(np.int64), averaged.patients
+    scores_a = averaged.probabilities[:, study.positive]
     scores_b = average_seeds(second.outcomes).probabilities[:, study.positive]
     if min(len(np.unique(patients[labels == truth])) for truth in (0, 1)) < 2:
         return None

@@ -188,11 +188,12 @@ def _summarize_folds(outcomes: Outcomes, column: int, draws: Draws, level: float
 
 def describe_point(limits: Thresholds, method: str) -> dict[str, Any]:
     """Returns thresholds as plain values, and how they were chosen."""
-    by_fold = isinstance(limits, Mapping)
-    return {
-        "threshold": {str(k): value for k, value in limits.items()} if by_fold else limits,
-        "method": method,
-    }
+    said = (
+        {str(fold): value for fold, value in limits.items()}
+        if isinstance(limits, Mapping)
+        else limits
+    )
+    return {"threshold": said, "method": method}
 
 
 def confuse(outcomes: Outcomes, column: int, limits: Thresholds) -> dict[str, Any] | None:

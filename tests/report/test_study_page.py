@@ -203,10 +203,12 @@ def test_decisions_at_the_operating_point_are_on_the_page(reported: Path, tmp_pa
 
 def test_seeds_stand_beside_their_mean(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Any] = []
-    module = "medvid.report.figures_study"
-    monkeypatch.setattr(
-        f"{module}.save_figure", lambda figure, stem: figures.append(figure) or stem
-    )
+
+    def keep(figure: Any, stem: Path) -> Path:
+        figures.append(figure)
+        return stem
+
+    monkeypatch.setattr("medvid.report.figures_study.save_figure", keep)
     result = json.loads((study / "result.json").read_text(encoding="utf-8"))
     plot_context(study / "x", result)
     axes = figures[0].axes[0]
