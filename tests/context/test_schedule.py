@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,16 @@ def test_a_cluster_that_is_not_there_is_told(
 
 
 @pytest.mark.slow
-def test_a_cell_that_kills_its_workers_is_told(
-    work: Any, tmp_path: Path, dask_cluster: DaskCluster
-) -> None:
-    with pytest.raises(MedvidError, match="workers of the cluster died") as told:
-        run_cells(work.die, tmp_path, CELLS[:1], jobs=1, cluster=dask_cluster.address)
+def test_a_cell_that_kills_its_workers_is_told(work: Any, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    options = {"processes": True, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    # A worker of this cluster that dies is started again, so that the cell kills one after another.
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster,
+        pytest.raises(MedvidError, match="workers of the cluster died") as told,
+    ):
+        run_cells(work.die, tmp_path, CELLS[:1], jobs=1, cluster=cluster.scheduler_address)
+    assert told.value.code == "worker_killed"
     assert f"medvid context --resume {tmp_path}" in told.value.message
 
 

@@ -50,7 +50,7 @@ def test_a_threshold_that_nothing_could_be_chosen_on_is_said(
     def fall_back(*_: object) -> str:
         return "0.5, since all 4 cases to choose on (youden) are negative"
 
-    monkeypatch.setattr("medvid.jobs.folds.explain_fallback", fall_back)
+    monkeypatch.setattr("medvid.jobs.decisions.explain_fallback", fall_back)
     answer = run_cli("train", "tiny.yaml", "train.epochs=1")
     assert answer.code == 0, answer.err
     said = "The operating point of fold 1 is 0.5, since all 4 cases to choose on"
