@@ -121,7 +121,7 @@ def spoil(folder: Path) -> None:
     for file in packed:
         image = pydicom.dcmread(file)
         image.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
-        image.PixelData = pydicom.encaps.encapsulate([b"ZORNWALD" * 8])
+        image.PixelData = pydicom.encaps.encapsulate([b"ZORNWALD" * 8 + b"\xff\xd9"])
         image["PixelData"].VR = "OB"
         image["PixelData"].is_undefined_length = True
         image.save_as(file)
