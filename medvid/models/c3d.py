@@ -8,6 +8,7 @@ maximum, and fully connected layers.
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -49,8 +50,7 @@ class C3D(nn.Module):
     [0,1], [2,3], [4,5], [6]. At the paper's size only pool5 has an odd axis.
 
     The mask is honoured: padding frames are zeroed after every layer, as if the clip ended there,
-    and no statistic and no average sees them. With `head: pool` the answer is that of the clip
-    alone.
+    and no statistic and no average sees them: the answer is that of the clip alone.
 
     Differs from the paper: a clip of another size than `clip_size` is averaged to the grid that
     fc6 was built for. Everything that the options other than `width`, `dropout` change.
@@ -306,10 +306,15 @@ class PaperHead(nn.Module):
     def describe(
         self, maps: Float[Tensor, "batch maps t h w"], mask: Mask | None
     ) -> Float[Tensor, "batch hidden"]:
-        """Returns fc6 after ReLU; the maps of padding are zeros, which no mean over all T sees."""
-        grid = self.grid(zero_padding(maps, mask))
-        if mask is not None and grid.shape[2] == 1:
-            grid = grid * (mask.shape[1] / mask.sum(dim=1).view(-1, 1, 1, 1, 1))
+        """Returns fc6 after ReLU; a clip's grid is laid over its own frames, without padding."""
+        # Over all T the share of a short clip in the grid would depend on the longest beside it.
+        grid = (
+            self.grid(maps)
+            if mask is None
+            else torch.stack(
+                [self.grid(own[:, shown]) for own, shown in zip(maps, mask, strict=True)]
+            )
+        )
         return functional.relu(self.fc6(rearrange(grid, "b c t h w -> b (c t h w)")))
 
     def forward(self, features: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch classes"]:

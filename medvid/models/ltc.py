@@ -227,8 +227,12 @@ class PaperHead(nn.Module):
     def describe(
         self, maps: Float[Tensor, "batch maps t h w"], mask: Mask | None
     ) -> Float[Tensor, "batch hidden"]:
-        """Returns fc7 after ReLU; the maps of padding are zeros."""
-        flat = rearrange(self.grid(zero_padding(maps, mask)), "b c t h w -> b (c t h w)")
+        """Returns fc7 after ReLU; the maps of padding are zeros, which no mean over T sees."""
+        grid = self.grid(zero_padding(maps, mask))
+        if mask is not None:  # of a piece that is partly padding, the mean of the rest
+            share = functional.adaptive_avg_pool1d(mask.to(grid.dtype), grid.shape[2])
+            grid = grid / share.masked_fill(share == 0, 1.0)[:, None, :, None, None]
+        flat = rearrange(grid, "b c t h w -> b (c t h w)")
         hidden = self.dropout(functional.relu(self.fc6(flat)))
         return functional.relu(self.fc7(hidden))
 

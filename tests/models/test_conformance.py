@@ -520,6 +520,31 @@ def test_padding_before_a_clip_leaves_the_answer_of_the_clip_alone(
     )
 
 
+DEEP: dict[str, dict[str, Any]] = {
+    "c3d": {"width": 4, "init": "he"},
+    "c3d_study": {"width": 4, "init": "he"},
+    "i3d": {"width": 8, "stem_stride": [1, 2, 2]},
+    "slow_fusion": {"width": 3, "init": "he", "norm": "none"},
+}
+"""Networks in which clips of 40 frames leave several positions along T before the last layers."""
+
+
+@pytest.mark.parametrize("name", sorted(DEEP))
+@pytest.mark.parametrize("frames", [20, 36, 40])
+def test_a_clip_is_answered_alike_whatever_it_is_batched_with(name: str, frames: int) -> None:
+    torch.manual_seed(0)
+    model = build_model(
+        {"name": name, **DEEP[name]}, in_channels=1, num_classes=CLASSES, clip_size=(40, 32, 32)
+    ).eval()
+    clip, longer = make_clips(1, size=(frames, 32, 32)), make_clips(1, size=(64, 32, 32))
+    padded = torch.cat([clip, clip.new_zeros(1, 1, 64 - frames, 32, 32)], dim=2)
+    mask = torch.arange(64).expand(2, -1) < torch.tensor([[frames], [64]])
+    beside = model(torch.cat([padded, longer]), mask=mask)
+    torch.testing.assert_close(
+        beside, torch.cat([model(clip), model(longer)]), atol=1e-5, rtol=1e-4
+    )
+
+
 @every_model
 def test_the_state_is_saved_and_loaded(name: str, options: dict[str, Any]) -> None:
     model = build(name, options)

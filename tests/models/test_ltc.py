@@ -150,3 +150,14 @@ def test_the_planar_twin_has_the_same_names_and_no_kernel_over_slices(head: str)
     maps, _ = twin.trunk(clips, None)
     alone = torch.cat([twin.trunk(clips[:, :, [t]], None)[0] for t in range(16)], dim=2)
     torch.testing.assert_close(maps, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_no_mean_of_the_twin_sees_padding() -> None:
+    """fc6 of the twin sees two pieces of 16 frames; the second is half of padding."""
+    torch.manual_seed(0)
+    size = (16, 28, 28)
+    twin = LTC(width=4, pool5=False, init="he", clip_size=size, planar=True).eval()
+    picture = torch.randn(1, 1, 1, 28, 28)
+    still = picture.expand(1, 1, *size)
+    mask = torch.arange(16)[None] < 12
+    torch.testing.assert_close(twin(still, mask=mask), twin(still), atol=1e-5, rtol=1e-4)
