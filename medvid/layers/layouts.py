@@ -6,13 +6,19 @@ foreign file are not known, so it stays at its own start.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from medvid.contract import DataError
+from medvid.layers.inflate import shorten
+
 WRAPPERS = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
 """What DataParallel, Lightning, usual wrappers and torch.compile put before all names."""
+
+SHORTCUT = ".shortcut.weight"
+"""The end of the name of a convolution beside a block, as res3d has it."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +29,12 @@ class Layout:
         marks: names that only this family has all of.
         rules: pattern of a whole name -> our name; the first that matches counts, a name that none
             matches has no counterpart.
+        heads: how the names of classifiers begin, which are left behind.
     """
 
     marks: tuple[str, ...]
     rules: tuple[tuple[str, str], ...]
+    heads: tuple[str, ...]
 
 
 _LAST = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
@@ -55,8 +63,10 @@ LAYOUTS: dict[str, Layout] = {
                 r"trunk.\1.\2",
             ),
         ),
+        heads=("classifier.",),
     ),
-    # ResNet-18: layer1 to layer4 of two blocks each are res2a, res2b to res5a, res5b.
+    # ResNet-18: layer1 to layer4 of two blocks each are res2a, res2b to res5a, res5b. The deeper
+    # ones are known by the same marks, and refused for the blocks that they have more.
     "resnet": Layout(
         marks=("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer4.1.bn2.weight"),
         rules=(
@@ -76,6 +86,7 @@ LAYOUTS: dict[str, Layout] = {
                 )
             ),
         ),
+        heads=("fc.",),
     ),
     # Inception-V1 with norms. Their third branch has 3 x 3 kernels, as the 3D network's has.
     "googlenet": Layout(
@@ -104,6 +115,7 @@ LAYOUTS: dict[str, Layout] = {
             )
             for part, mine in (("conv", "conv"), ("bn", "norm"))
         ),
+        heads=("fc.", "aux1.", "aux2."),
     ),
     # Without norms: the variant with them has other numbers.
     "vgg16": Layout(
@@ -112,6 +124,7 @@ LAYOUTS: dict[str, Layout] = {
             (rf"features\.{number}\.(weight|bias)", rf"trunk.convs.conv{place}.\1")
             for place, number in VGG16.items()
         ),
+        heads=("classifier.", "pre_logits.", "head."),
     ),
 }
 
@@ -128,12 +141,53 @@ def translate_state(
     Args:
         source: state dict of the 2D network.
         target: state dict of ours; only its names matter.
+
+    Raises:
+        DataError: when kernels of a known family have no place in `target`, or a shortcut of
+            `target` is a convolution and an identity in the file: what is left of such a network
+            does not see what the whole one saw.
     """
     state = _unwrap(source, target)
-    layout = find_layout(state)
-    if layout is None or _knows(state, target):
+    found = find_layout(state)
+    if found is None or _knows(state, target):
         return state
-    return {_rename(name, LAYOUTS[layout]): tensor for name, tensor in state.items()}
+    names = {name: _rename(name, LAYOUTS[found]) for name in state}
+    homeless = [
+        name
+        for name, ours in names.items()
+        if state[name].ndim > 1 and ours not in target and not name.startswith(LAYOUTS[found].heads)
+    ]
+    if homeless:
+        raise DataError(
+            f"The file holds a network of the family `{found}` in which {len(homeless)} kernels "
+            f"have no place in yours: {shorten(homeless)}. Without them the rest sees other maps "
+            "than it was trained on. Take a file of the depth that yours has, set the depth of "
+            "yours (`model.blocks`, `model.depths`) to the file's, or choose the model that the "
+            "family belongs to.",
+            code="other_depth",
+        )
+    _refuse_new_shortcuts(set(names.values()), target)
+    return {names[name]: tensor for name, tensor in state.items()}
+
+
+def _refuse_new_shortcuts(given: Collection[str], target: Mapping[str, Tensor]) -> None:
+    """Stops where an identity meets a convolution.
+
+    A kernel of ones would be the identity, but batch normalisation behind it is none in training.
+    """
+    new = [
+        name.removesuffix(SHORTCUT)
+        for name in target
+        if name.endswith(SHORTCUT) and name not in given
+    ]
+    met = [block for block in new if f"{block}.conv1.weight" in given]
+    if met:
+        raise DataError(
+            f"In {shorten(met)} the file's shortcut is an identity, and that of your network a "
+            "convolution with random weights, behind which nothing means what it did. Set "
+            "`model.project_res2a=false`.",
+            code="other_shortcut",
+        )
 
 
 def find_layout(names: Mapping[str, Tensor]) -> str | None:

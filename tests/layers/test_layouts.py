@@ -1,12 +1,16 @@
 """Names of torchvision and timm onto ours; made-up weights, the libraries are not needed."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor
+from einops import rearrange
+from monai.networks.nets import DenseNet, resnet18
+from torch import Tensor, nn
+from torch.nn import functional
 
+from medvid.contract import DataError
 from medvid.layers.inflate import inflate_state
 from medvid.layers.layouts import LAYOUTS, find_layout, translate_state
 from medvid.models import MODELS
@@ -24,13 +28,13 @@ def norm(name: str, channels: int) -> dict[str, Tensor]:
     }
 
 
-def make_resnet18() -> dict[str, Tensor]:
-    """torchvision's resnet18, 8 channels wide."""
+def make_resnet(*blocks: int) -> dict[str, Tensor]:
+    """torchvision's resnet18 (2, 2, 2, 2) or resnet34 (3, 4, 6, 3), 8 channels wide."""
     state = conv("conv1", 8, 3, 7, 7) | norm("bn1", 8)
     before = 8
     for stage in range(1, 5):
         after = 8 * 2 ** (stage - 1)
-        for block in range(2):
+        for block in range(blocks[stage - 1]):
             name = f"layer{stage}.{block}"
             state |= conv(f"{name}.conv1", after, before, 3, 3) | norm(f"{name}.bn1", after)
             state |= conv(f"{name}.conv2", after, after, 3, 3) | norm(f"{name}.bn2", after)
@@ -106,7 +110,7 @@ def make_vgg16() -> dict[str, Tensor]:
 
 
 FILES: dict[str, tuple[dict[str, Tensor], str, dict[str, Any]]] = {
-    "resnet": (make_resnet18(), "res3d", {"width": 8, "project_res2a": False}),
+    "resnet": (make_resnet(2, 2, 2, 2), "res3d", {"width": 8, "project_res2a": False}),
     "googlenet": (make_googlenet(), "i3d", {"width": 8}),
     "densenet": (
         make_densenet(),
@@ -180,3 +184,114 @@ def test_the_right_kernel_lands_in_the_right_place() -> None:
         "inception5a.branch4.1.bn.running_mean": "Mixed_5b.b3.norm.running_mean",
     }
     assert all(torch.equal(source[theirs], named[ours]) for theirs, ours in pairs.items())
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "options"),
+    [
+        (make_resnet(3, 4, 6, 3), "res3d", {"width": 8, "project_res2a": False}),
+        (make_resnet(2, 2, 2, 2), "c3d", {"width": 8}),
+        (make_densenet(), "densenet3d", {"width": 16, "growth": 4, "blocks": (2, 2, 1, 1)}),
+        (make_vgg16(), "actionvlad", {"width": 4, "anchors": 3, "depths": (2, 2, 2)}),
+    ],
+)
+def test_a_network_of_which_kernels_would_be_skipped_is_refused(
+    source: dict[str, Tensor], name: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(DataError, match="kernels have no place in yours") as caught:
+        translate_state(source, MODELS[name](**options).state_dict())
+    assert caught.value.code == "other_depth"
+    assert "fc.weight" not in caught.value.message
+    assert "classifier" not in caught.value.message
+
+
+def test_resnet_34_is_told_by_the_blocks_that_it_has_more() -> None:
+    target = MODELS["res3d"](width=8, project_res2a=False).state_dict()
+    with pytest.raises(DataError, match=r"`resnet` in which 16 kernels.*layer1\.2\.conv1\.weight"):
+        translate_state(make_resnet(3, 4, 6, 3), target)
+
+
+def test_an_identity_that_meets_a_random_convolution_is_refused() -> None:
+    with pytest.raises(DataError, match=r"blocks\.res2a.*model\.project_res2a=false") as caught:
+        translate_state(make_resnet(2, 2, 2, 2), MODELS["res3d"](width=8).state_dict())
+    assert caught.value.code == "other_shortcut"
+
+
+STILL = 4
+"""Equal frames that a 2D network and the 3D one that began with it are shown."""
+
+
+def start(name: str, source: Mapping[str, Tensor], **options: Any) -> Any:
+    """Returns a network begun from a file; `centre` has no border along T."""
+    model = cast("Any", MODELS[name](in_channels=3, **options))
+    target = model.state_dict()
+    model.load_state_dict(
+        inflate_state(translate_state(source, target), target, how="centre").state
+    )
+    return model.eval()
+
+
+def settle(network: nn.Module, side: int) -> nn.Module:
+    """Moves the statistics of norms off their start, as training would."""
+    torch.manual_seed(1)
+    for _ in range(3):
+        network(torch.randn(4, 3, side, side))
+    return network.eval()
+
+
+def show(side: int) -> tuple[Tensor, Tensor]:
+    """Returns two pictures, and clips that hold still."""
+    pictures = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
+    return pictures, pictures[:, :, None].repeat(1, 1, STILL, 1, 1)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_resnet_18_answers_a_still_clip_as_before(planar: bool) -> None:
+    """MONAI's 2D network has torchvision's names. The maximum behind the stem, res3d has not."""
+    flat = settle(
+        resnet18(
+            spatial_dims=2, n_input_channels=3, num_classes=5, conv1_t_stride=2, no_max_pool=True,
+            shortcut_type="B", bias_downsample=False,
+        ),
+        48,
+    )  # fmt: skip
+    wanted = list[Tensor]()
+    flat.get_submodule("fc").register_forward_pre_hook(lambda _, given: wanted.append(given[0]))
+    pictures, clips = show(48)
+    flat(pictures)
+    deep = start("res3d", flat.state_dict(), project_res2a=False, planar=planar)
+    torch.testing.assert_close(deep.features(clips), wanted[0], atol=1e-4, rtol=1e-4)
+
+
+def test_densenet_answers_a_still_clip_as_before() -> None:
+    """MONAI's 2D network has torchvision's names but for a `layers.` in every dense layer."""
+    blocks = (2, 2, 1, 1)
+    flat = settle(DenseNet(2, 3, 5, init_features=16, growth_rate=4, block_config=blocks), 64)
+    pictures, clips = show(64)
+    wanted = functional.relu(flat.get_submodule("features")(pictures)).mean(dim=(2, 3))
+    state = {name.replace(".layers.", "."): w for name, w in flat.state_dict().items()}
+    state = {name.replace("class_layers.out", "classifier"): w for name, w in state.items()}
+    deep = start("densenet3d", state, width=16, growth=4, blocks=blocks)
+    torch.testing.assert_close(deep.features(clips), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_vgg_16_describes_the_positions_of_a_frame_as_before() -> None:
+    """Up to conv5_3 before its ReLU, as ActionVLAD takes it."""
+    torch.manual_seed(0)
+    layers, before = list[nn.Module](), 3
+    for stage, depth in enumerate((2, 2, 3, 3, 3)):
+        after = 4 * min(2**stage, 8)
+        layers += [nn.MaxPool2d(2)] if stage else []
+        for _ in range(depth):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+            before = after
+    flat = nn.Sequential(*layers[:-1])
+    pictures, clips = show(48)
+    wanted = rearrange(flat(pictures), "b c h w -> b (h w) c")[:, None].expand(-1, STILL, -1, -1)
+    state = {f"features.{name}": w for name, w in flat.state_dict().items()}
+    deep = start("actionvlad", state, width=4, anchors=3)
+    described = deep.local_descriptors(clips)
+    lengths = functional.normalize(wanted.flatten(0, 1), dim=2)
+    torch.testing.assert_close(
+        functional.normalize(described, dim=2), lengths, atol=1e-4, rtol=1e-4
+    )
