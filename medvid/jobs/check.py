@@ -60,7 +60,7 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
         planned = folds or [Fold(0, 0, train=tuple(cases), val=(), test=tuple(cases))]
         starts = plan_starts(job.init, dict(enumerate(planned)), data.records)
         head = find_head(find_model_section(job.config), data.space, shape)
-        report = start_network(network, job.init, starts[0], data.space, head)
+        report = start_network(network, job.init, starts[0], data.space, head, shape.channels)
         findings.add("start", f"fold 0 from {starts[0].name()}: {report.summarize()}")
     counts: Any = [(1, 1) if data.space.multilabel else 1] * len(data.space.classes)
     criterion = build_loss(

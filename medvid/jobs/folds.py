@@ -62,6 +62,7 @@ def train_fold(
             folder,
             space=data.space,
             head=find_head(find_model_section(job.config), data.space, shape),
+            channels=shape.channels,
             write=find_place().rank == 0,
         )
         if said and find_place().rank == 0:

@@ -25,6 +25,7 @@ from medvid.contract import ConfigError, DataError, Record
 from medvid.data.labels import LabelSpace
 from medvid.data.splits import Fold
 from medvid.jobs.lineage import RECORD, Origin, find_origin, name_people
+from medvid.jobs.network import build_network
 from medvid.jobs.task import ClipShape
 from medvid.layers.inflate import How, InflationReport, inflate_state
 from medvid.layers.layouts import translate_state
@@ -116,8 +117,39 @@ def plan_starts(
     }
 
 
+def try_starts(
+    init: Init | None,
+    starts: Mapping[int, Origin],
+    spec: Mapping[str, Any] | str,
+    space: LabelSpace,
+    shape: ClipShape,
+) -> None:
+    """Fills a throw-away network with every start, so that one that does not fit is told early.
+
+    Args:
+        init: the section.
+        starts: of `plan_starts`.
+        spec: the section `model`.
+        space: the classes.
+        shape: of the clips.
+
+    Raises:
+        DataError: as `start_network`.
+    """
+    if init is None:
+        return
+    network, head = build_network(spec, space, shape, seed=0), find_head(spec, space, shape)
+    for origin in {origin.path: origin for origin in starts.values()}.values():
+        start_network(network, init, origin, space, head, shape.channels)
+
+
 def start_network(
-    network: nn.Module, init: Init, origin: Origin, space: LabelSpace, head: Collection[str]
+    network: nn.Module,
+    init: Init,
+    origin: Origin,
+    space: LabelSpace,
+    head: Collection[str],
+    channels: int,
 ) -> InflationReport:
     """Fills a new network with the weights of `origin`, inflated where it needs slices.
 
@@ -128,11 +160,14 @@ def start_network(
         space: the classes. From a run with the same ones in the same order the classifier is
             taken over too.
         head: the classifier's tensors, which otherwise stay at their own start.
+        channels: of the clips that the network takes.
 
     Raises:
-        DataError: when the file holds no weights, or too few fit.
+        DataError: when the file holds no weights, too few fit, or they are a run's for clips of
+            other channels.
     """
     given, meta = read_weights(origin.path)
+    _refuse_other_channels(meta, channels, origin)
     classes = (list(meta.get("classes") or ()), bool(meta.get("multilabel")))
     known = classes == (list(space.classes), space.multilabel)
     target = network.state_dict()
@@ -143,6 +178,21 @@ def start_network(
     return inflated.report
 
 
+def _refuse_other_channels(meta: Mapping[str, Any], channels: int, origin: Origin) -> None:
+    """Stops before the windows or series that a run was trained on are summed as if RGB."""
+    theirs = (meta.get("clip") or {}).get("channels", channels)
+    if theirs == channels:
+        return
+    raise DataError(
+        f"{origin.name()} was trained on clips of {theirs} channel(s), and yours have {channels}. "
+        "Which of a run's channels (windows, series) would be yours, nobody can tell. Give both "
+        "the same `transforms` and `data.channels`. If they are red, green and blue, save the "
+        "state dict alone: those of a file are summed.",
+        code="init_channels",
+        files=[origin.path],
+    )
+
+
 def begin_fold(
     network: nn.Module,
     init: Init,
@@ -151,6 +201,7 @@ def begin_fold(
     *,
     space: LabelSpace,
     head: Collection[str],
+    channels: int,
     write: bool = True,
 ) -> tuple[dict[str, Any], str]:
     """Starts the network of a fold and leaves init.json in its folder.
@@ -164,6 +215,7 @@ def begin_fold(
         folder: of the fold.
         space: the classes.
         head: of `find_head`.
+        channels: of the clips.
         write: False in all processes of a training but the first.
 
     Returns:
@@ -183,7 +235,7 @@ def begin_fold(
             code="init_changed",
             files=[origin.path],
         )
-    report = start_network(network, init, origin, space, head)
+    report = start_network(network, init, origin, space, head, channels)
     about = origin.describe() | {"inflate": init.inflate}
     if write:
         folder.mkdir(parents=True, exist_ok=True)
@@ -243,9 +295,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             code="unsafe_checkpoint",
             files=[path],
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except (RuntimeError, EOFError, KeyError, IndexError, ValueError, OSError) as error:
         raise DataError(
-            f"{path} cannot be read as weights: {_first_line(error)}.",
+            f"{path} is no file of torch, or is cut short, and cannot be read as weights"
+            f"{_first_line(error)}. Save a state dict with `torch.save(model.state_dict(), path)`.",
             code="no_checkpoint",
             files=[path],
         ) from None
@@ -268,4 +321,6 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".") or "it is cut short"
+    """Returns what a reader of files says; of what is no pickle it says but a byte's number."""
+    line = str(error).partition("\n")[0].rstrip(".")
+    return f": {line}" if isinstance(error, RuntimeError | OSError) and line else ""

@@ -133,7 +133,7 @@ def load_teacher(options: Mapping[str, Any], origin: Origin, shape: ClipShape) -
         spec = options["teacher_model"]
         teacher = build_network(spec, MATCH, frame, seed=0)
         head = find_head(spec, MATCH, frame)
-        start_network(teacher, Init(origin.path, "repeat"), origin, MATCH, head)
+        start_network(teacher, Init(origin.path, "repeat"), origin, MATCH, head, shape.channels)
     refuse_teacher(teacher)
     return teacher
 

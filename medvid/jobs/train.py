@@ -17,7 +17,7 @@ from medvid.jobs.lineage import Origin
 from medvid.jobs.messages import say, show_progress
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.resume import check_unchanged, note_cases, recall_config
-from medvid.jobs.start import plan_starts
+from medvid.jobs.start import plan_starts, try_starts
 from medvid.jobs.task import choose_cases
 from medvid.train.distributed import find_place, share_from_first
 from medvid.train.freeze import freeze_parameters
@@ -88,7 +88,7 @@ def train(
     else:
         folds = _make_folds(job)
         check_fold_number(fold, len(folds))  # cases that were left out may have taken a fold along
-    # A model that cannot be built, or trained in parts, is told before a run folder is made.
+    # What cannot be built, trained in parts or started is told before a run folder is made.
     spec, shape = find_model_section(job.config), job.data.clip_shape()
     freeze_parameters(
         build_network(spec, job.data.space, shape, job.seed), job.train.get("freeze", ())
@@ -96,6 +96,7 @@ def train(
     wanted = {number: one for number, one in enumerate(folds) if fold in (None, number)}
     starts = plan_starts(job.init, wanted, job.data.records, run)
     if run is None:
+        try_starts(job.init, starts, spec, job.data.space, shape)
         run = start_run(job, folds, runs, command)
     say(console, f"Run folder: {run.path}")
     _train_folds(job, run, wanted, len(folds), starts, console)

@@ -86,7 +86,8 @@ def inflate_state(
     * a kernel (out, in, h, w), or (out, in, 1, h, w) as in a planar twin, grows to the 3D kernel's
       t slices: copied to each and divided by t, or laid on the middle one with zeros around;
     * a kernel of three channels for a network of one is summed over them, so that a grey picture
-      shown to both gives the same map. Both must have been given the same scale of values;
+      shown to both gives the same map. Both must have been given the same scale of values, and the
+      three be red, green and blue: of three windows of a scan the sum means nothing;
     * a linear layer fits a convolution of one voxel;
     * what has the same shape is copied: norms with their statistics, biases, 3D kernels;
     * all else stays as it is in `target` and is named in the report.

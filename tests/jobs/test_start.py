@@ -280,6 +280,36 @@ def test_another_network_is_no_start(project: Path, run_cli: Cli) -> None:
     assert "too few to be its 2D twin" in answer.err
 
 
+def test_windows_of_a_run_are_not_summed_as_colours(project: Path, run_cli: Cli) -> None:
+    windows = "transforms.both=[{name: window, windows: [brain, bone, lung]}]"
+    words = ["tiny.yaml", TWIN, windows, "name=slices", "train.epochs=1", "--fold", "0"]
+    assert run_cli("train", *words).code == 0
+    source = find_run(project, "slices")
+    words = ["tiny.yaml", NET, f"init.from={source}", "name=deep", "--fold", "0"]
+    answer = run_cli("train", *words)
+    assert answer.code == 3
+    assert "was trained on clips of 3 channel(s), and yours have 1" in " ".join(answer.err.split())
+    assert not list((project / "runs").glob("deep-*"))
+    assert run_cli("train", *words, windows, "train.epochs=1").code == 0
+
+
+@pytest.mark.parametrize("source", ["wide", "junk.pth", "deep.pth"])
+def test_weights_that_do_not_fit_leave_no_run_folder(
+    project: Path, twin: Path, run_cli: Cli, source: str
+) -> None:
+    (project / "junk.pth").write_text("weights", encoding="utf-8")
+    names = {f"layer{n}.2.conv1.weight": torch.ones(2, 2, 3, 3) for n in range(1, 5)}
+    names |= {"conv1.weight": torch.ones(2, 3, 7, 7), "layer1.0.conv1.weight": torch.ones(2, 2)}
+    names |= {"bn1.running_mean": torch.ones(2), "layer4.1.bn2.weight": torch.ones(2)}
+    torch.save(names, project / "deep.pth")
+    words = [f"init.from={source}"]
+    if source == "wide":
+        words = [f"init.from={twin}", "model.width=8"]
+    answer = run_cli("train", "tiny.yaml", NET, *words, "name=deep")
+    assert answer.code == 3, answer.err
+    assert not list((project / "runs").glob("deep-*"))
+
+
 def test_check_says_what_a_net_would_begin_with(project: Path, twin: Path, run_cli: Cli) -> None:
     answer = run_cli("check", "tiny.yaml", NET, f"init.from={twin}")
     assert answer.code == 0, answer.err
@@ -331,8 +361,10 @@ def test_files_that_hold_no_weights_or_code_are_refused(tmp_path: Path) -> None:
         torch.save(content, tmp_path / name)
     (tmp_path / "cut.pt").write_bytes((tmp_path / "words.pt").read_bytes()[:100])
     (tmp_path / "zero.pt").write_bytes(b"")
-    (tmp_path / "text.pt").write_text("weights", encoding="utf-8")
+    (tmp_path / "text.pt").write_text("ein Text", encoding="utf-8")  # pickle knows no such byte
     for name in (*files, "cut.pt", "zero.pt", "text.pt"):
         with pytest.raises(DataError, match=name) as caught:
             read_weights(tmp_path / name)
         assert caught.value.code in {"no_checkpoint", "unsafe_checkpoint"}
+    with pytest.raises(DataError, match=r"is no file of torch, or is cut short.*weights\. Save"):
+        read_weights(tmp_path / "text.pt")
