@@ -1,6 +1,7 @@
 """The command line: words in, function calls out. torch is imported by the verbs that need it."""
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -444,7 +445,7 @@ def _read_three(text: str, option: str) -> tuple[float, float, float]:
         t, h, w = (float(part) for part in text.split(","))
     except ValueError:
         t = h = w = 0.0
-    if min(t, h, w) <= 0:
+    if not all(0 < n < math.inf for n in (t, h, w)):
         raise ConfigError(f"{option} is T,H,W such as 16,28,28; it was given `{text}`.")
     return t, h, w
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from medvid.config import list_configs, read_config
-from medvid.contract import MedvidError
+from medvid.contract import ConfigError, MedvidError
 from medvid.layers.clips import Size
-from medvid.models import ModelDescription, build_model, describe_model, list_models
+from medvid.models import ModelDescription, build_model, check_spacing, describe_model, list_models
 from medvid.sources import list_sources
 from medvid.transforms import list_transforms
 
@@ -16,6 +16,10 @@ MEGA = 1e6
 GIGA = 1e9
 
 MODEL_CONFIGS = "model/"
+
+LARGEST: Size = (1024, 4096, 4096)
+"""Frames, rows and columns. An LSTM is counted frame by frame, 512 of them in 25 seconds; detectors
+of mammography have some 4,000 pixels a side."""
 
 COLUMNS = (
     "parameters (M)",
@@ -44,7 +48,18 @@ def list_config_rows(
         clip: (T, H, W).
         channels: of the clips.
         spacing: of (T, H, W) in mm, for configs whose strides follow it.
+
+    Raises:
+        ConfigError: for a clip above `LARGEST`, or a spacing that is not above 0.
     """
+    check_spacing(spacing)
+    if any(n > most for n, most in zip(clip, LARGEST, strict=True)):
+        raise ConfigError(
+            f"Networks are listed for clips of up to {' x '.join(map(str, LARGEST))} (frames x "
+            f"rows x columns), and {' x '.join(map(str, clip))} was asked for. Operations are "
+            "counted slice by slice, and no detector has more pixels; clips are windows of a scan.",
+            code="clip_too_large",
+        )
     rows = []
     for name in list_configs():
         if not name.startswith(MODEL_CONFIGS):

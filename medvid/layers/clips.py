@@ -4,15 +4,27 @@ A size that cannot work is a mistake of the config when it is known at construct
 (`ConfigError`), and of the data when it is met in a batch (`DataError`).
 """
 
+from typing import Annotated
+
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Shaped
+from pydantic import Field
 from torch import Tensor
 
 from medvid.contract import ConfigError, DataError
 
 Size = tuple[int, int, int]
 """(T, H, W) in slices or frames, rows, columns."""
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+"""A number of channels, layers or frames that a config gives: of none there is no network."""
+
+Steps = tuple[AtLeastOne, AtLeastOne, AtLeastOne]
+"""(T, H, W) of a kernel or a stride that a config gives."""
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+"""Of units that dropout leaves out."""
 
 
 def refuse_small_size(clip_size: Size | None, smallest: Size, model: str) -> None:

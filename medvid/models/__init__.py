@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medvid.build import Spec, build, validate_options
 from medvid.contract import ListedModel
-from medvid.layers.clips import Size
+from medvid.layers.clips import AtLeastOne, Share, Size
 from medvid.models.actionvlad import ActionVLAD
 from medvid.models.c3d import C3D, C3DStudy
 from medvid.models.densenet3d import DenseNet3D
@@ -29,8 +29,6 @@ from medvid.models.ng_windows import LocalPooling, SlowPooling, TimeConv
 from medvid.models.res3d import Res3D
 from medvid.models.slicewise import Slicewise
 from medvid.models.t3d import T3D
-
-AtLeastOne = Annotated[int, Field(ge=1)]
 
 MODELS: dict[str, type[nn.Module]] = {
     "actionvlad": ActionVLAD,
@@ -56,6 +54,9 @@ MODELS: dict[str, type[nn.Module]] = {
     "t3d": T3D,
     "time_conv": TimeConv,
 }
+
+Distance = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""In mm."""
 
 
 class ModelDescription(TypedDict):
@@ -102,10 +103,11 @@ def build_model(
             model takes it and the config does not give its own.
 
     Raises:
-        ConfigError: for an unknown name or option, a width, depth or dropout that no network can
-            have, or a clip too small for the model.
+        ConfigError: for an unknown name or option, a width, depth, dropout or spacing that no
+            network can have, or a clip too small for the model.
     """
     check_shared_options(spec)
+    check_spacing(spacing)
     given: dict[str, Any] = {
         "in_channels": in_channels,
         "num_classes": num_classes,
@@ -120,7 +122,7 @@ def check_shared_options(spec: Spec) -> None:
     """Checks the values of the options that models share, whichever model has them.
 
     Raises:
-        ConfigError: for a width, depth or dropout that no network can have.
+        ConfigError: for a width, depth, dropout or spacing that no network can have.
     """
     if isinstance(spec, str):
         return
@@ -128,11 +130,21 @@ def check_shared_options(spec: Spec) -> None:
     validate_options(_shared_options, shared, f"model `{spec.get('name')}`")
 
 
+def check_spacing(spacing: tuple[float, float, float] | None) -> None:
+    """Checks the spacing of the clips; None is that of videos.
+
+    Raises:
+        ConfigError: when a distance is not above 0 and finite.
+    """
+    validate_options(_shared_options, {"spacing": spacing}, "network")
+
+
 def _shared_options(
     *,
     width: AtLeastOne = 1,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    dropout: Share = 0.0,
     depths: Annotated[Sequence[AtLeastOne], Field(min_length=1)] = (1,),
+    spacing: tuple[Distance, Distance, Distance] | None = None,
 ) -> None:
     """The bounds that hold for every model; its own constructor says the types."""
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvid.layers.anisotropy import Stage, plan_stages
-from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
+from medvid.layers.clips import AtLeastOne, Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, pool_mask, zero_padding
 from medvid.layers.pooling import MeanPool
 
@@ -40,7 +40,7 @@ Mask = Bool[Tensor, "batch t"]
 Norm = Literal["batch", "group", "instance"]
 Stem = Literal["paper", "half", "full"]
 Strides = Literal["paper", "spacing"]
-Blocks = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+Blocks = Annotated[tuple[AtLeastOne, ...], Field(min_length=1)]
 
 
 class Transition(Protocol):
@@ -121,8 +121,8 @@ class DenseNet3D(nn.Module):
         dropout: float = 0.0,
         clip_size: Size | None = None,
         blocks: Blocks = (6, 12, 24, 16),
-        growth: int = 32,
-        bottleneck: int = 4,
+        growth: AtLeastOne = 32,
+        bottleneck: AtLeastOne = 4,
         norm: Norm = "batch",
         stem: Stem = "paper",
         strides: Strides = "paper",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvid.contract import ConfigError
-from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
+from medvid.layers.clips import AtLeastOne, Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import GROUPS, ImageBatchNorm, zero_padding
 
 SHARED: tuple[tuple[int, int], ...] = ((96, 7), (256, 5), (512, 3), (512, 3))
@@ -107,12 +107,12 @@ class FSTCN(nn.Module):
         width: int = PAPER_WIDTH,
         dropout: float = 0.5,
         clip_size: Size | None = None,
-        frames: int = 5,
-        step: int = 5,
-        distance: int = 9,
+        frames: AtLeastOne = 5,
+        step: AtLeastOne = 5,
+        distance: AtLeastOne = 9,
         difference: Literal["absolute", "signed"] = "absolute",
         spatial_frame: Literal["random", "centre"] = "random",
-        conv_strides: tuple[int, int] = (2, 2),
+        conv_strides: tuple[AtLeastOne, AtLeastOne] = (2, 2),
         padded: bool = False,
         norm: Norm = "lrn",
         head: Literal["paper", "pool"] = "paper",

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.anisotropy import Stage, plan_stages
-from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
+from medvid.layers.clips import Size, Steps, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, pool_mask, zero_padding
 from medvid.layers.same_padding import pad_same, pool_same
 
@@ -124,8 +124,8 @@ class I3D(nn.Module):
         width: int = PAPER_WIDTH,
         dropout: float = 0.5,
         clip_size: Size | None = None,
-        stem_kernel: Size = (7, 7, 7),
-        stem_stride: Size = (2, 2, 2),
+        stem_kernel: Steps = (7, 7, 7),
+        stem_stride: Steps = (2, 2, 2),
         pool_2a: bool = True,
         planar: bool = False,
         norm: Literal["batch", "group"] = "batch",

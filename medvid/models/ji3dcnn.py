@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medvid.layers.clips import Size, check_clips, refuse_small_size
+from medvid.layers.clips import AtLeastOne, Size, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, NormName, zero_padding
 
 PAPER_CLIP: Size = (7, 60, 40)
@@ -45,7 +45,7 @@ Clips = Float[Tensor, "batch channels t h w"]
 Mask = Bool[Tensor, "batch t"]
 Frames = Float[Tensor, "batch t h w"]
 Maps = Float[Tensor, "batch sets t h w"]
-Pair = tuple[int, int]
+Pair = tuple[AtLeastOne, AtLeastOne]
 
 
 class Ji3DCNN(nn.Module):

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from medvid.contract import ConfigError
-from medvid.layers.clips import Size
+from medvid.layers.clips import AtLeastOne, Share, Size
 from medvid.layers.frame_trunks import (
     FrameEncoder,
     SmallTrunk,
@@ -104,13 +104,13 @@ class LRCN(nn.Module):
         clip_size: Size | None = None,
         trunk: Literal["hybrid", "small"] = "hybrid",
         space: SpaceName = "keep",
-        fc6: int = 4096,
+        fc6: AtLeastOne = 4096,
         lstm: bool = True,
-        lstm_dropout: float = 0.5,
+        lstm_dropout: Share = 0.5,
         bidirectional: bool = False,
         average: Literal["softmax", "logits"] = "softmax",
         init: Literal["paper", "he"] = "paper",
-        trunk_width: int = 16,
+        trunk_width: AtLeastOne = 16,
         norm: Literal["batch", "group"] = "batch",
         stem_stride: Literal[1, 2, 4] = 1,
     ) -> None:

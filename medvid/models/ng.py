@@ -10,7 +10,7 @@ from typing import Literal
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from medvid.layers.clips import Size
+from medvid.layers.clips import AtLeastOne, Size
 from medvid.layers.frame_trunks import (
     FrameEncoder,
     SpaceName,
@@ -85,7 +85,7 @@ class ConvPooling(nn.Module):
         clip_size: Size | None = None,
         trunk: TrunkName = "googlenet",
         space: SpaceName | None = None,
-        trunk_width: int = 16,
+        trunk_width: AtLeastOne = 16,
         norm: Literal["batch", "group"] = "batch",
         stem_stride: Literal[1, 2, 4] = 1,
     ) -> None:
@@ -184,7 +184,7 @@ class LatePooling(nn.Module):
         clip_size: Size | None = None,
         trunk: TrunkName = "alexnet",
         space: SpaceName | None = None,
-        trunk_width: int = 16,
+        trunk_width: AtLeastOne = 16,
         norm: Literal["batch", "group"] = "batch",
         stem_stride: Literal[1, 2, 4] = 1,
     ) -> None:

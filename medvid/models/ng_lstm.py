@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from medvid.contract import ConfigError
-from medvid.layers.clips import Size
+from medvid.layers.clips import AtLeastOne, Size
 from medvid.layers.frame_trunks import FrameEncoder, SpaceName, TrunkName, build_trunk
 from medvid.layers.fully_connected import build_classifier, connect
 
@@ -102,12 +102,12 @@ class StackedLSTM(nn.Module):
         clip_size: Size | None = None,
         trunk: TrunkName = "googlenet",
         space: SpaceName | None = None,
-        layers: int = 5,
+        layers: AtLeastOne = 5,
         bidirectional: bool = False,
         gain: GainName = "linear",
         predict: Literal["weighted", "last", "max", "sum"] = "weighted",
         average: Literal["softmax", "logits"] = "softmax",
-        trunk_width: int = 16,
+        trunk_width: AtLeastOne = 16,
         norm: Literal["batch", "group"] = "batch",
         stem_stride: Literal[1, 2, 4] = 1,
     ) -> None:

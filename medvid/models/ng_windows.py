@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvid.contract import ConfigError, DataError
-from medvid.layers.clips import Size, check_clips
+from medvid.layers.clips import AtLeastOne, Size, check_clips
 from medvid.layers.frame_trunks import (
     FrameEncoder,
     SpaceName,
@@ -90,7 +90,7 @@ class SlowPooling(nn.Module):
         space: SpaceName | None = None,
         window: int = 10,
         stride: int = 5,
-        trunk_width: int = 16,
+        trunk_width: AtLeastOne = 16,
         norm: Literal["batch", "group"] = "batch",
         stem_stride: Literal[1, 2, 4] = 1,
     ) -> None:
@@ -187,7 +187,7 @@ class LocalPooling(nn.Module):
         space: SpaceName | None = None,
         window: int = 10,
         stride: int = 5,
-        trunk_width: int = 16,
+        trunk_width: AtLeastOne = 16,
         norm: Literal["batch", "group"] = "batch",
         stem_stride: Literal[1, 2, 4] = 1,
     ) -> None:
@@ -311,8 +311,8 @@ class TimeConv(nn.Module):
         space: SpaceName = "keep",
         window: int = 10,
         stride: int = 5,
-        kernels: int = 256,
-        trunk_width: int = 16,
+        kernels: AtLeastOne = 256,
+        trunk_width: AtLeastOne = 16,
         norm: Literal["batch", "group"] = "batch",
         stem_stride: Literal[1, 2, 4] = 1,
     ) -> None:

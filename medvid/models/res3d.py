@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.anisotropy import Stage, plan_stages
-from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
+from medvid.layers.clips import Size, Steps, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, NormName, pool_mask, zero_padding
 from medvid.layers.pooling import MeanPool
 
@@ -108,8 +108,8 @@ class Res3D(nn.Module):
         width: int = 64,
         dropout: float = 0.0,
         clip_size: Size | None = None,
-        stem_kernel: Size = (3, 7, 7),
-        stem_stride: Size = (1, 2, 2),
+        stem_kernel: Steps = (3, 7, 7),
+        stem_stride: Steps = (1, 2, 2),
         project_res2a: bool | None = None,
         factorised: bool = False,
         planar: bool = False,

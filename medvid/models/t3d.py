@@ -5,13 +5,17 @@ The trunk is that of `medvid.models.densenet3d`, of the same paper; the transiti
 `medvid train run/t3d_transfer`.
 """
 
-from typing import Annotated
-
 from jaxtyping import Bool, Float
-from pydantic import Field
 from torch import Tensor, nn
 
-from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
+from medvid.layers.clips import (
+    AtLeastOne,
+    Size,
+    Steps,
+    bring_forward,
+    check_clips,
+    refuse_small_size,
+)
 from medvid.layers.ttl import Depths, Reading, TemporalTransition
 from medvid.models.densenet3d import (
     PAPER_CLIP,
@@ -30,9 +34,6 @@ BRANCH = 2
 
 Clips = Float[Tensor, "batch channels t h w"]
 Mask = Bool[Tensor, "batch t"]
-PositiveDepths = tuple[
-    Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
-]
 
 
 class T3D(nn.Module):
@@ -102,11 +103,11 @@ class T3D(nn.Module):
         dropout: float = 0.0,
         clip_size: Size | None = None,
         blocks: Blocks = (6, 12, 24, 16),
-        growth: int = 32,
-        bottleneck: int = 4,
+        growth: AtLeastOne = 32,
+        bottleneck: AtLeastOne = 4,
         reading: Reading = "A",
-        first_depths: PositiveDepths = (1, 3, 6),
-        depths: PositiveDepths = (1, 3, 4),
+        first_depths: Steps = (1, 3, 6),
+        depths: Steps = (1, 3, 4),
         norm: Norm = "batch",
         stem: Stem = "paper",
         strides: Strides = "paper",

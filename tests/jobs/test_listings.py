@@ -42,3 +42,13 @@ def test_a_clip_that_is_no_size_is_a_sentence(run_cli: Cli) -> None:
         answer = run_cli("models", *words)
         assert answer.code == 2
         assert "T,H,W" in answer.err
+
+
+def test_a_clip_that_no_network_is_listed_for_is_a_sentence(run_cli: Cli) -> None:
+    for size in ("1000000,28,28", "16,28,5000", "nan,28,28", "inf,28,28"):
+        answer = run_cli("models", "--clip", size)
+        assert answer.code == 2
+        assert "up to 1024 x 4096 x 4096" in answer.err or "is T,H,W" in answer.err
+    answer = run_cli("models", "--clip", "16,28,28", "--spacing=nan,1,1")
+    assert answer.code == 2
+    assert "--spacing is T,H,W" in answer.err

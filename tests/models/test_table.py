@@ -102,3 +102,49 @@ def test_the_memory_of_one_linear_layer_is_its_input() -> None:
     # sin keeps nothing, as no parameter stands before it; the linear layer keeps sin(clip).
     assert description["activation_bytes"] == 4 * 4 * 8 * 8
     assert description["flops"] == 2 * 3 * 4 * 8 * 8
+
+
+BAD: list[tuple[str, dict[str, Any]]] = [
+    ("lstm", {"layers": 0}),
+    ("lstm", {"trunk": "small", "trunk_width": 0}),
+    ("lrcn", {"fc6": 0}),
+    ("lrcn", {"lstm_dropout": 1.5}),
+    ("lrcn", {"lstm_dropout": -1}),
+    ("time_conv", {"kernels": 0}),
+    ("densenet3d", {"growth": 0}),
+    ("densenet3d", {"bottleneck": 0}),
+    ("t3d", {"growth": 0}),
+    ("t3d", {"bottleneck": 0}),
+    ("ji3dcnn", {"kernels": [[0, 7], [7, 6]]}),
+    ("ji3dcnn", {"pools": [0, 3]}),
+    ("ji3dcnn", {"sets": [0, 3]}),
+    ("fstcn", {"frames": 0}),
+    ("fstcn", {"step": 0}),
+    ("fstcn", {"distance": 0, "head": "pool"}),
+    ("fstcn", {"conv_strides": [0, 1]}),
+    ("i3d", {"stem_stride": [0, 1, 1]}),
+    ("i3d", {"stem_kernel": [0, 7, 7]}),
+    ("res3d", {"stem_stride": [1, 0, 2]}),
+    ("c3d", {"spacing": [-5, 1, 1]}),
+    ("c3d", {"spacing": [5, 1, -1]}),
+    ("c3d", {"strides": "spacing", "spacing": [0, 1, 1]}),
+    ("c3d", {"strides": "spacing", "spacing": [float("nan"), 1, 1]}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), BAD, ids=lambda value: str(value))
+def test_numbers_of_which_no_network_can_be_made_are_a_sentence(
+    name: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=f"model `{name}` was given .*and cannot use it"):
+        build_model(
+            {"name": name, **options}, in_channels=1, num_classes=2, clip_size=(30, 224, 224)
+        )
+
+
+@pytest.mark.parametrize("spacing", [(-5.0, 1.0, 1.0), (5.0, 0.0, 1.0), (float("nan"), 1.0, 1.0)])
+def test_a_spacing_of_the_data_that_is_none_is_a_sentence(
+    spacing: tuple[float, float, float],
+) -> None:
+    with pytest.raises(ConfigError, match=r"spacing.*cannot use it"):
+        build_model("c3d", in_channels=1, num_classes=2, clip_size=(16, 28, 28), spacing=spacing)
