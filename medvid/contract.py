@@ -282,7 +282,8 @@ class VideoModel(Protocol):
     * `encode_frames(*inputs, mask=None) -> (B, T, ...)` and
       `classify_frames(frames, mask=None) -> logits (B, classes)`: for models that look at every
       frame alone before they mix them, `__call__` in two halves. Sliding windows then encode a
-      frame once.
+      frame once, where that is less work: `looks_at: int` says how many frames of a clip
+      `__call__` looks at, if not at all.
     * `awaits_descriptors: bool`, `local_descriptors(*inputs, mask=None) -> (frames, positions, D)`
       and `initialize_from(descriptors (n, D), seed)`: for models whose start is estimated from
       data, such as a vocabulary of anchors. While the first is True, training calls the others

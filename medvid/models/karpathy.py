@@ -96,6 +96,7 @@ class SingleFrame(nn.Module):
 
     modalities = ("clip",)
     honours_mask = True
+    looks_at = 1
     paper = "Karpathy et al., CVPR 2014, section 3.1, single frame"
     through_plane = "Looks at the centre slice alone."
     paper_clip: Size = (1, PAPER_SIDE, PAPER_SIDE)
@@ -197,6 +198,7 @@ class LateFusion(nn.Module):
 
     modalities = ("clip",)
     honours_mask = True
+    looks_at = 2
     paper = "Karpathy et al., CVPR 2014, section 3.1, late fusion"
     through_plane = "Compares the first and the last slice of the clip, and sees none between."
     paper_clip: Size = (2, PAPER_SIDE, PAPER_SIDE)

@@ -5,9 +5,20 @@ A network that encodes each frame alone (`encode_frames`) and then mixes the fra
 slices show 1,680 frames, and only 120 different ones. Here each is encoded once, and only the
 second half slides.
 
-3D convolutions cannot be shared in that way. They pad a clip with zeros along T, so a frame's
-features depend on where the window ends, already in the first layer: features of the whole stack
-are those of other clips. Such models are scored window by window.
+Networks of 3D convolutions are scored window by window. Most of them pad a clip with zeros along T
+or move on by two frames, so what they make of a frame depends on where the window begins and ends:
+features of the whole stack are those of other clips. In three cases that is not so, and they are
+not shared either:
+
+* planar twins look at every frame alone, but for `norm: group` and `instance`, whose statistics are
+  of the whole clip. They are the start of a 3D network, of the same class, and not what scans are
+  scored with.
+* `slow_fusion` with steps of 1, as for thick slices, pads nothing but a clip shorter than its
+  kernels. Its maps belong to six neighbouring frames and not to one, which these two halves do not
+  know.
+* before the first stage that mixes slices, as in `c3d_scan` at 5 mm, every frame is alone. It is
+  the cheap part of such a network's parameters and the dear one of its operations; to share it the
+  trunk would have to be cut there.
 """
 
 from typing import Any, cast
@@ -17,7 +28,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from medvid.contract import DataError
+WORTH = 0.75
+"""Frames that are encoded, of those that the windows would look at one by one: above this, finding
+out which are the same costs what it saves."""
 
 FRAMES_AT_ONCE = 32
 """Frames encoded in one pass; bounds the memory of activations, not the result."""
@@ -32,48 +45,6 @@ def shares_frames(model: nn.Module) -> bool:
     A model that takes segments makes one answer of all windows.
     """
     return hasattr(model, "encode_frames") and not getattr(model, "takes_segments", False)
-
-
-def slide_windows(
-    model: nn.Module,
-    clips: Float[Tensor, "batch channels t h w"],
-    *,
-    frames: int,
-    hop: int = 1,
-    windows_at_once: int = WINDOWS_AT_ONCE,
-) -> Float[Tensor, "batch windows classes"]:
-    """Scores all windows of `frames` frames, `hop` apart, that lie inside the clips.
-
-    For a model with `encode_frames` every frame is encoded once; the logits are those of the
-    windows one by one, but for rounding. Give it a model in eval mode: in training mode batch
-    statistics would tie the windows together.
-
-    Args:
-        model: a `VideoModel` with the single modality `clip`.
-        clips: whole stacks.
-        frames: T of a window.
-        hop: frames from one window to the next.
-        windows_at_once: windows scored in one pass; bounds memory.
-
-    Raises:
-        DataError: when the clips are shorter than a window.
-    """
-    t = clips.shape[2]
-    if t < frames:
-        raise DataError(
-            f"A window of {frames} frames does not fit into a stack of {t}. Take shorter windows.",
-            code="clip_too_short",
-        )
-    starts = torch.arange(0, t - frames + 1, hop)
-    index = starts[:, None] + torch.arange(frames)
-    return torch.stack(
-        [
-            score_windows(model, clip, index, windows_at_once=windows_at_once)
-            if hasattr(model, "encode_frames")
-            else _score_one_by_one(model, clip, index, windows_at_once)
-            for clip in clips
-        ]
-    )
 
 
 def score_windows(
@@ -118,10 +89,11 @@ def score_shared(
     A frame stands in several windows with the same pixels, unless a transform gave every window
     its own (several crops, noise): that is looked for, and None returned.
     """
+    looks_at = int(getattr(model, "looks_at", clips.shape[3]))
     scores = []
     for item in range(len(clips)):
         frames, index = torch.unique(window[item], return_inverse=True)
-        if 2 * len(frames) > index.numel():
+        if len(frames) > WORTH * len(index) * min(looks_at, index.shape[1]):
             return None
         pictures = rearrange(clips[item], "n c t h w -> (n t) c h w")
         places = index.flatten()
@@ -135,16 +107,3 @@ def score_shared(
         own = None if mask is None else mask[item]
         scores.append(score_windows(model, rearrange(stack, "t c h w -> c t h w"), index, own))
     return torch.stack(scores)
-
-
-def _score_one_by_one(
-    model: nn.Module,
-    clip: Float[Tensor, "channels t h w"],
-    index: Int[Tensor, "windows frames"],
-    windows_at_once: int,
-) -> Float[Tensor, "windows classes"]:
-    parts = [
-        model(rearrange(clip[:, part], "c n t h w -> n c t h w"))
-        for part in torch.split(index, windows_at_once)
-    ]
-    return torch.cat(parts)
