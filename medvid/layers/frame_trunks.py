@@ -5,6 +5,7 @@ ImageNet and on a million videos, and a small residual network that learns from 
 All end in values that are not negative, so that the zeros of padding frames never win a maximum.
 """
 
+from functools import partial
 from typing import Literal, Protocol, cast
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from medvid.layers.clips import Size, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, ImageBatchNorm
+from medvid.layers.residual import ResidualBlock
 
 TrunkName = Literal["alexnet", "googlenet", "small"]
 SpaceName = Literal["keep", "average", "max"]
@@ -208,7 +210,7 @@ class SmallTrunk(nn.Module):
         self.norm = _build_norm(norm, width)
         self.stages = nn.Sequential(
             *(
-                Residual(before, after, 1 if stage == 0 else 2, norm)
+                ResidualBlock(before, after, 1 if stage == 0 else 2, partial(_build_norm, norm))
                 for stage, (before, after) in enumerate(
                     zip([width, *widths[:-1]], widths, strict=True)
                 )
@@ -223,35 +225,6 @@ class SmallTrunk(nn.Module):
     def shrink(self, side: int) -> int:
         """Returns how many rows a frame of `side` rows leaves."""
         return -(-side // (self.stem_stride * 2 ** (SMALL_STAGES - 1)))
-
-
-class Residual(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut; it starts as the shortcut.
-
-    Args:
-        before: channels in.
-        after: channels out.
-        stride: of the first convolution and of the shortcut.
-        norm: `batch` or `group`.
-    """
-
-    def __init__(self, before: int, after: int, stride: int, norm: str) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.norm1 = _build_norm(norm, after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.norm2 = _build_norm(norm, after)
-        nn.init.zeros_(self.norm2.weight)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride, bias=False), _build_norm(norm, after)
-            )
-
-    def forward(self, maps: Float[Tensor, "n before h w"]) -> Float[Tensor, "n after h2 w2"]:
-        """Returns the block's maps."""
-        inner = functional.relu(self.norm1(self.conv1(maps)))
-        return functional.relu(self.shortcut(maps) + self.norm2(self.conv2(inner)))
 
 
 class FrameEncoder(nn.Module):

@@ -5,18 +5,19 @@ an AlexNet and the maximum, Ng et al. an AlexNet or GoogLeNet and "late pooling"
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal, cast
 
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from medvid.contract import ConfigError
 from medvid.layers.clips import Size, check_clips, refuse_small_size
 from medvid.layers.normalization import ImageBatchNorm
 from medvid.layers.pooling import FRAME_POOLS, FramePool
+from medvid.layers.residual import ResidualBlock
 
 LAST_MAP = 2
 """Rows and columns of the last map at least: on a single position a 3 x 3 kernel would see nothing
@@ -198,42 +199,10 @@ class Slicewise(nn.Module):
         return frames, mask
 
 
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut (He et al., figure 2).
-
-    Args:
-        norm: `batch` or `group`.
-        before: channels in.
-        after: channels out.
-        stride: of the first convolution and of the shortcut.
-
-    Shape:
-        (N, before, H, W) -> (N, after, ceil(H / stride), ceil(W / stride)).
-    """
-
-    def __init__(self, norm: str, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.norm1 = _build_norm(norm, after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.norm2 = _build_norm(norm, after)
-        # A block that starts as its shortcut lets a deep net learn from a few hundred scans.
-        nn.init.zeros_(self.norm2.weight)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride, bias=False), _build_norm(norm, after)
-            )
-
-    def forward(self, maps: Float[Tensor, "n before h w"]) -> Float[Tensor, "n after h2 w2"]:
-        """Returns the block's maps."""
-        inner = functional.relu(self.norm1(self.conv1(maps)))
-        return functional.relu(self.shortcut(maps) + self.norm2(self.conv2(inner)))
-
-
 def _build_stage(norm: str, before: int, after: int, depth: int, stride: int) -> nn.Sequential:
-    first = ResidualBlock(norm, before, after, stride)
-    return nn.Sequential(first, *(ResidualBlock(norm, after, after, 1) for _ in range(depth - 1)))
+    norms = partial(_build_norm, norm)
+    first = ResidualBlock(before, after, stride, norms)
+    return nn.Sequential(first, *(ResidualBlock(after, after, 1, norms) for _ in range(depth - 1)))
 
 
 def _build_norm(norm: str, channels: int) -> nn.BatchNorm2d | nn.GroupNorm:
