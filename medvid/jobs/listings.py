@@ -27,6 +27,8 @@ COLUMNS = (
     "activations (MB)",
     "clip",
     "smallest",
+    "frames",
+    "mask",
     "through-plane",
     "paper",
 )
@@ -87,10 +89,19 @@ def _tell(row: ModelDescription) -> dict[str, Any]:
         round(row["activation_bytes"] / MEGA, 1),
         " x ".join(map(str, row["clip_size"])),
         " x ".join(map(str, row["smallest"])),
+        _tell_frames(row["exact_frames"], row["smallest"][0]),
+        "honoured" if row["honours_mask"] else "not honoured",
         row["through_plane"],
         row["paper"],
     )
     return dict(zip(COLUMNS, values, strict=True))
+
+
+def _tell_frames(exact: int | None, least: int) -> str:
+    """Says how many frames a network takes."""
+    if exact is not None:
+        return f"exactly {exact}"
+    return "any" if least == 1 else f"at least {least}"
 
 
 def list_adapter_rows() -> list[dict[str, Any]]:

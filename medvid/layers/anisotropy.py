@@ -20,6 +20,9 @@ KEPT = 2
 """Halving stops before an axis has fewer positions than this, so that pooling at the end, and not
 a stride on the way, decides what the last two have to say."""
 
+ALONE = "Looks at every slice alone and averages what they say; their order is lost."
+"""What a network without a kernel over slices makes of them."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -76,3 +79,19 @@ def shrink_size(size: Size, strides: Sequence[Size]) -> Size:
     for step_t, step_h, step_w in strides:
         t, h, w = math.ceil(t / step_t), math.ceil(h / step_h), math.ceil(w / step_w)
     return t, h, w
+
+
+def describe_mixing(plan: Sequence[Stage], mixing: str) -> str:
+    """Says what a network makes of neighbouring slices.
+
+    Args:
+        plan: its stages, in order.
+        mixing: the sentence for one whose stages all mix them.
+    """
+    alone = sum(not stage.mixes_slices for stage in plan)
+    if alone == len(plan):
+        return ALONE
+    if not alone:
+        return mixing
+    then = mixing[0].lower() + mixing[1:]
+    return f"Looks at every slice alone in the first {alone} of {len(plan)} stages; then {then}"

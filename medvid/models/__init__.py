@@ -71,6 +71,7 @@ class ModelDescription(TypedDict):
     activation_bytes: int
     clip_size: Size
     smallest: Size
+    exact_frames: int | None
     modalities: tuple[str, ...]
     honours_mask: bool
     paper: str
@@ -186,6 +187,7 @@ def describe_model(model: nn.Module, clip_size: Size, in_channels: int) -> Model
         "activation_bytes": sum(saved.values()),
         "clip_size": clip_size,
         "smallest": surface.smallest,
+        "exact_frames": getattr(model, "exact_frames", None),
         "modalities": surface.modalities,
         "honours_mask": surface.honours_mask,
         "paper": surface.paper,

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvid.contract import ConfigError
-from medvid.layers.anisotropy import Stage, plan_stages, shrink_size
+from medvid.layers.anisotropy import Stage, describe_mixing, plan_stages, shrink_size
 from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, NormName, pool_mask, zero_padding
-from medvid.layers.pooling import MeanPool
+from medvid.layers.pool_head import PoolHead
 
 POOLS: tuple[Size, ...] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 """Kernels and strides of pool1 to pool5. pool1 leaves T: "not to merge the temporal signal too
@@ -118,6 +118,9 @@ class C3D(nn.Module):
         grid = shrink_size(clip_size or PAPER_CLIP, [stage.stride for stage in plan])
         if planar:
             plan = [Stage(False, (1, *stage.stride[1:])) for stage in plan]
+        self.through_plane = describe_mixing(plan, C3D.through_plane)
+        if planar and head == "paper" and grid[0] > 1:
+            self.through_plane = f"Looks at every slice alone, averaged in {grid[0]} pieces."
         layers = {
             "conv1a": (width, 0), "conv2a": (2 * width, 1),
             "conv3a": (4 * width, 2), "conv3b": (4 * width, 2),
@@ -321,32 +324,6 @@ class PaperHead(nn.Module):
         """Returns the logits."""
         hidden = functional.relu(self.fc7(self.dropout(features)))
         return self.fc8(self.dropout(hidden))
-
-
-class PoolHead(nn.Module):
-    """The mean over rows, columns and the frames that are not padding, and a linear layer.
-
-    Args:
-        channels: of the maps.
-        num_classes: logits.
-        dropout: on the mean.
-    """
-
-    def __init__(self, channels: int, num_classes: int, dropout: float) -> None:
-        super().__init__()
-        self.pool = MeanPool()
-        self.dropout = nn.Dropout(dropout)
-        self.fc8 = nn.Linear(channels, num_classes)
-
-    def describe(
-        self, maps: Float[Tensor, "batch maps t h w"], mask: Mask | None
-    ) -> Float[Tensor, "batch maps"]:
-        """Returns the mean."""
-        return self.pool(rearrange(maps.mean(dim=(3, 4)), "b c t -> b t c"), mask)
-
-    def forward(self, features: Float[Tensor, "batch maps"]) -> Float[Tensor, "batch classes"]:
-        """Returns the logits."""
-        return self.fc8(self.dropout(features))
 
 
 def _initialize(model: nn.Module, init: Literal["paper", "he"]) -> None:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medvid.layers.anisotropy import Stage, plan_stages
+from medvid.layers.anisotropy import Stage, describe_mixing, plan_stages
 from medvid.layers.clips import AtLeastOne, Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, pool_mask, zero_padding
 from medvid.layers.pooling import MeanPool
@@ -134,6 +134,7 @@ class DenseNet3D(nn.Module):
         refuse_small_size(clip_size, self.smallest, "densenet3d")
         self.in_channels = in_channels
         plan = plan_dense(stem, len(blocks), strides, spacing, clip_size, planar)
+        self.through_plane = describe_mixing(plan, DenseNet3D.through_plane)
         self.trunk = DenseTrunk(
             in_channels, width, blocks, growth, bottleneck, norm, stem, plan,
             lambda channels, _: HalvingTransition(channels, norm),

@@ -136,6 +136,8 @@ class FSTCN(nn.Module):
         self.in_channels = in_channels
         self.frames = frames if whole else None
         self.step, self.distance = step, distance
+        apart = f"slices {distance} apart" if distance > 1 else "neighbouring slices"
+        self.through_plane = f"Compares {apart} and convolves the differences over the stack."
         self.absolute = difference == "absolute"
         self.random = spatial_frame == "random"
         _, height, columns = clip_size or PAPER_CLIP

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvid.contract import ConfigError
-from medvid.layers.anisotropy import Stage, plan_stages
+from medvid.layers.anisotropy import Stage, describe_mixing, plan_stages
 from medvid.layers.clips import Size, Steps, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, pool_mask, zero_padding
 from medvid.layers.same_padding import pad_same, pool_same
@@ -141,6 +141,7 @@ class I3D(nn.Module):
         refuse_small_size(clip_size, self.smallest, "i3d")
         self.in_channels = in_channels
         stages = _plan(wanted, strides, spacing, clip_size, planar)
+        self.through_plane = describe_mixing(stages, I3D.through_plane)
         plan = dict(zip(("1a", *pools), pairwise(stages), strict=True))
         after = {name: behind for name, (_, behind) in plan.items()}
         mixing = {"2": after.get("2a", after["1a"]), "3": after["3a"], "4": after["4a"]}

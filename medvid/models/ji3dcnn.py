@@ -106,7 +106,7 @@ class Ji3DCNN(nn.Module):
     honours_mask = True
     paper = "Ji et al., ICML 2010 and IEEE TPAMI 2013"
     through_plane = (
-        "Is given the change from slice to slice, and mixes five slices in two layers and all in "
+        "Is given the change from slice to slice, and mixes 5 slices in two layers and all in "
         "the third."
     )
     paper_clip: Size = PAPER_CLIP
@@ -134,6 +134,10 @@ class Ji3DCNN(nn.Module):
         refuse_small_size((t, h, w), self.smallest, "ji3dcnn")
         self.in_channels, self.exact_frames, self.motion = in_channels, t, motion
         depths = plan_depths(t)
+        self.through_plane = (
+            f"Is given the change from slice to slice, and mixes {sum(depths) - 1} slices in two "
+            "layers and all in the third."
+        )
         self.lanes = nn.ModuleDict(
             {
                 f"{name}_{channel}": Lane(

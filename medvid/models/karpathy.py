@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from medvid.layers.anisotropy import plan_stages
+from medvid.layers.anisotropy import ALONE, plan_stages
 from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.foveal import (
     PAPER_SIDE,
@@ -405,6 +405,7 @@ class SlowFusion(nn.Module):
         steps = PLANAR if planar else SLOW_STEPS
         if strides == "spacing" and not planar:
             steps = _plan_steps(stem, spacing)
+        self.through_plane = ALONE if planar else _describe_steps(steps)
         self.streams = Streams(
             in_channels, width, clip_size, streams, norm, stem, head, depths, steps
         )
@@ -433,6 +434,18 @@ def _plan_steps(stem: StemName, spacing: tuple[float, float, float] | None) -> L
     plan = plan_stages(wanted, spacing=spacing, clip_size=None)
     one, two, three, four, five = (stage.stride[0] for stage in plan)
     return one, two, three, four, five
+
+
+def _describe_steps(steps: Layers) -> str:
+    """Says how many slices slow fusion's first three layers mix, at these steps."""
+    spans, apart = [1], 1
+    for depth, step in zip(SLOW_DEPTHS[:3], steps[:3], strict=True):
+        spans.append(spans[-1] + (depth - 1) * apart)
+        apart *= step
+    _, one, two, three = spans
+    return (
+        f"Mixes {one} neighbouring slices in the first layer, {two} after two, {three} after three."
+    )
 
 
 def _see_alone(streams: Streams, clips: Clips, mask: Mask | None) -> Frames:

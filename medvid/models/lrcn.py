@@ -12,9 +12,9 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from medvid.contract import ConfigError
+from medvid.layers.anisotropy import ALONE
 from medvid.layers.clips import AtLeastOne, Share, Size
 from medvid.layers.frame_trunks import (
     FrameEncoder,
@@ -24,6 +24,7 @@ from medvid.layers.frame_trunks import (
     initialize_relu,
     normalize_locally,
 )
+from medvid.layers.recurrent import describe_reading, drop_second_bias, read_in_order
 
 PAPER_CLIP: Size = (16, 227, 227)
 """Frames, rows, columns of the paper's crops."""
@@ -92,7 +93,7 @@ class LRCN(nn.Module):
     smallest: Size = (1, 49, 49)
     honours_mask = True
     paper = "Donahue et al., CVPR 2015, arXiv 1411.4389"
-    through_plane = "Reads the slices' features in order with one layer of LSTM."
+    through_plane = "Reads the slices' features in order with 1 layer of LSTM."
     paper_clip: Size = PAPER_CLIP
 
     def __init__(
@@ -120,6 +121,7 @@ class LRCN(nn.Module):
             if trunk == "hybrid"
             else SmallTrunk(in_channels, trunk_width, norm, stem_stride)
         )
+        self.through_plane = describe_reading(1, bidirectional) if lstm else ALONE
         self.encoder = FrameEncoder("lrcn", in_channels, net, clip_size or PAPER_CLIP, space)
         self.smallest = self.encoder.smallest
         self.average = average
@@ -127,7 +129,7 @@ class LRCN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         if lstm:
             cells = nn.LSTM(fc6, width, batch_first=True, bidirectional=bidirectional)
-            _drop_second_bias(cells)
+            drop_second_bias(cells)
             self.mix: nn.Module = cells
             outputs = width * (2 if bidirectional else 1)
         else:
@@ -194,7 +196,7 @@ class LRCN(nn.Module):
     def _mix_frames(self, frames: Frames, mask: Mask | None) -> Float[Tensor, "batch t outputs"]:
         dropped = self.dropout(frames)
         if isinstance(self.mix, nn.LSTM):
-            return _read_in_order(self.mix, dropped, mask)
+            return read_in_order(self.mix, dropped, mask)
         return functional.relu(self.mix(dropped))
 
 
@@ -245,33 +247,6 @@ def _share_evenly(
     """Returns one over the number of frames that are not padding, and 0 for padding."""
     shown = frames.new_ones(frames.shape[:2], dtype=torch.float32) if mask is None else mask.float()
     return shown / shown.sum(dim=1, keepdim=True)
-
-
-def _read_in_order(
-    lstm: nn.LSTM, frames: Frames, mask: Mask | None
-) -> Float[Tensor, "batch t outputs"]:
-    """Runs an LSTM over the frames that are not padding, in both directions; others get zeros."""
-    if mask is None or bool(mask.all()):
-        outputs: Tensor = lstm(frames)[0]
-        return outputs
-    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)  # padding behind the others
-    clips = torch.arange(len(mask), device=mask.device)[:, None]
-    packed = pack_padded_sequence(
-        frames[clips, order], mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False
-    )
-    ahead, _ = pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=mask.shape[1])
-    outputs = torch.zeros_like(ahead)
-    outputs[clips, order] = ahead
-    return outputs
-
-
-def _drop_second_bias(lstm: nn.LSTM) -> None:
-    """Leaves one bias a gate, as in Caffe: cuDNN's second one becomes a constant 0."""
-    for name in [name for name, _ in lstm.named_parameters() if name.startswith("bias_hh")]:
-        zeros = torch.zeros_like(lstm.get_parameter(name))
-        delattr(lstm, name)
-        lstm.register_buffer(name, zeros, persistent=False)
-        setattr(lstm, name, zeros)  # tells the list of weights that is given to cuDNN
 
 
 def _initialize(model: LRCN, init: Literal["paper", "he"]) -> None:

@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medvid.layers.anisotropy import Stage, plan_stages
+from medvid.layers.anisotropy import Stage, describe_mixing, plan_stages
 from medvid.layers.clips import Size, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, NormName, pool_mask, zero_padding
-from medvid.layers.pooling import MeanPool
+from medvid.layers.pool_head import PoolHead
 
 PAPER_CLIP: Size = (100, 71, 71)
 """Frames, rows, columns of the longest of the two nets of the final system; the other has 60."""
@@ -126,6 +126,12 @@ class LTC(nn.Module):
         grid = _shrink(built, plan)
         if planar:
             plan = [Stage(False, (1, *stage.stride[1:])) for stage in plan]
+        mixing = f"Mixes neighbouring slices in every layer, over clips of {built[0]} slices."
+        self.through_plane = describe_mixing(
+            plan, mixing if whole else "Mixes neighbouring slices in every layer."
+        )
+        if planar and whole and grid[0] > 1:
+            self.through_plane = f"Looks at every slice alone, averaged in {grid[0]} pieces."
         self.trunk = Trunk(in_channels, width, plan, norm, ceil_mode=not whole)
         channels = WIDTHS[-1] * width
         self.head: PaperHead | PoolHead = (
@@ -237,32 +243,6 @@ class PaperHead(nn.Module):
         return functional.relu(self.fc7(hidden))
 
     def forward(self, features: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch classes"]:
-        """Returns the logits."""
-        return self.fc8(self.dropout(features))
-
-
-class PoolHead(nn.Module):
-    """The mean over rows, columns and the frames that are not padding, and a linear layer.
-
-    Args:
-        channels: of the maps.
-        num_classes: logits.
-        dropout: on the mean.
-    """
-
-    def __init__(self, channels: int, num_classes: int, dropout: float) -> None:
-        super().__init__()
-        self.pool = MeanPool()
-        self.dropout = nn.Dropout(dropout)
-        self.fc8 = nn.Linear(channels, num_classes)
-
-    def describe(
-        self, maps: Float[Tensor, "batch maps t h w"], mask: Mask | None
-    ) -> Float[Tensor, "batch maps"]:
-        """Returns the mean."""
-        return self.pool(rearrange(maps.mean(dim=(3, 4)), "b c t -> b t c"), mask)
-
-    def forward(self, features: Float[Tensor, "batch maps"]) -> Float[Tensor, "batch classes"]:
         """Returns the logits."""
         return self.fc8(self.dropout(features))
 

@@ -11,12 +11,12 @@ import torch
 from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from medvid.contract import ConfigError
 from medvid.layers.clips import AtLeastOne, Size
 from medvid.layers.frame_trunks import FrameEncoder, SpaceName, TrunkName, build_trunk
 from medvid.layers.fully_connected import build_classifier, connect
+from medvid.layers.recurrent import describe_reading, drop_second_bias, read_in_order
 
 PAPER_CLIP: Size = (30, 220, 220)
 """Frames that the LSTM is unrolled over; rows and columns of section 3."""
@@ -90,7 +90,7 @@ class StackedLSTM(nn.Module):
     modalities = ("clip",)
     honours_mask = True
     paper = "Ng et al., CVPR 2015, arXiv 1503.08909, section 3.2"
-    through_plane = "Reads the slices' features in order with five layers of LSTM."
+    through_plane = "Reads the slices' features in order with 5 layers of LSTM."
     paper_clip: Size = PAPER_CLIP
 
     def __init__(
@@ -113,6 +113,7 @@ class StackedLSTM(nn.Module):
     ) -> None:
         super().__init__()
         net = build_trunk(trunk, in_channels, width=trunk_width, norm=norm, stem_stride=stem_stride)
+        self.through_plane = describe_reading(layers, bidirectional)
         self.encoder = FrameEncoder("lstm", in_channels, net, clip_size or PAPER_CLIP, space)
         self.smallest = self.encoder.smallest
         self.gain, self.predict, self.average = gain, predict, average
@@ -130,7 +131,7 @@ class StackedLSTM(nn.Module):
             batch_first=True,
             bidirectional=bidirectional,
         )
-        _drop_second_bias(self.lstm)
+        drop_second_bias(self.lstm)
         self.classifier = build_classifier(width * (2 if bidirectional else 1), num_classes)
 
     def encode_frames(self, clips: Clips, mask: Mask | None = None) -> Frames:
@@ -220,30 +221,3 @@ def weigh_frames(
     else:
         weights = torch.ones_like(place)
     return weights * shown
-
-
-def read_in_order(
-    lstm: nn.LSTM, frames: Frames, mask: Mask | None
-) -> Float[Tensor, "batch t outputs"]:
-    """Runs an LSTM over the frames that are not padding, in both directions; others get zeros."""
-    if mask is None or bool(mask.all()):
-        outputs: Tensor = lstm(frames)[0]
-        return outputs
-    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)  # padding behind the others
-    clips = torch.arange(len(mask), device=mask.device)[:, None]
-    packed = pack_padded_sequence(
-        frames[clips, order], mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False
-    )
-    ahead, _ = pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=mask.shape[1])
-    outputs = torch.zeros_like(ahead)
-    outputs[clips, order] = ahead
-    return outputs
-
-
-def _drop_second_bias(lstm: nn.LSTM) -> None:
-    """Leaves one bias a gate, as in the paper: cuDNN's second one becomes a constant 0."""
-    for name in [name for name, _ in lstm.named_parameters() if name.startswith("bias_hh")]:
-        zeros = torch.zeros_like(lstm.get_parameter(name))
-        delattr(lstm, name)
-        lstm.register_buffer(name, zeros, persistent=False)
-        setattr(lstm, name, zeros)  # tells the list of weights that is given to cuDNN

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medvid.contract import ConfigError
-from medvid.layers.anisotropy import Stage, plan_stages
+from medvid.layers.anisotropy import Stage, describe_mixing, plan_stages
 from medvid.layers.clips import Size, Steps, bring_forward, check_clips, refuse_small_size
 from medvid.layers.normalization import NORMS, NormName, pool_mask, zero_padding
 from medvid.layers.pooling import MeanPool
@@ -125,6 +125,7 @@ class Res3D(nn.Module):
         plan = _plan_strides((stem_stride, *STRIDES), strides, spacing, clip_size)
         if planar:
             plan = [Stage(False, (1, *stage.stride[1:])) for stage in plan]
+        self.through_plane = describe_mixing(plan, Res3D.through_plane)
         build = FactorisedConv if factorised else FullConv
         self.stem = build(
             norm, in_channels, width, stem_kernel, plan[0], middle=round(STEM_MIDDLE * width)

@@ -5,9 +5,12 @@ The trunk is that of `medvid.models.densenet3d`, of the same paper; the transiti
 `medvid train run/t3d_transfer`.
 """
 
+from collections.abc import Sequence
+
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from medvid.layers.anisotropy import ALONE, Stage
 from medvid.layers.clips import (
     AtLeastOne,
     Size,
@@ -91,7 +94,7 @@ class T3D(nn.Module):
     honours_mask = True
     paper = "Diba, Fayyaz et al., 2017, arXiv 1711.08200"
     through_plane = (
-        "Mixes three slices in every dense layer and one to six side by side in its transitions."
+        "Mixes three slices in every dense layer, and 1 to 6 side by side in its transitions."
     )
     paper_clip: Size = PAPER_CLIP
 
@@ -119,6 +122,7 @@ class T3D(nn.Module):
         refuse_small_size(clip_size, self.smallest, "t3d")
         self.in_channels = in_channels
         plan = plan_dense(stem, len(blocks), strides, spacing, clip_size, planar)
+        self.through_plane = ALONE if planar else _describe_depths(plan, first_depths, depths)
 
         def build_transition(channels: int, number: int) -> TemporalTransition:
             spans: Depths = depths if number else first_depths
@@ -144,3 +148,15 @@ class T3D(nn.Module):
     def forward(self, clips: Clips, mask: Mask | None = None) -> Float[Tensor, "batch classes"]:
         """Returns the logits of every clip."""
         return self.classifier(self.dropout(self.features(clips, mask)))
+
+
+def _describe_depths(plan: Sequence[Stage], first: Depths, others: Depths) -> str:
+    """Says what is mixed in dense layers, which may wait, and in transitions, which do not."""
+    spans = {*first, *others}
+    alone = sum(not stage.mixes_slices for stage in plan)
+    behind = f" behind the first {alone} of {len(plan)} stages" if alone else ""
+    dense = "no slices in the dense layers" if alone == len(plan) else "three slices in every dense"
+    layer = "" if alone == len(plan) else f" layer{behind}"
+    return (
+        f"Mixes {dense}{layer}, and {min(spans)} to {max(spans)} side by side in its transitions."
+    )

@@ -52,3 +52,25 @@ def test_a_clip_that_no_network_is_listed_for_is_a_sentence(run_cli: Cli) -> Non
     answer = run_cli("models", "--clip", "16,28,28", "--spacing=nan,1,1")
     assert answer.code == 2
     assert "--spacing is T,H,W" in answer.err
+
+
+def test_it_says_how_many_frames_a_network_takes_and_whether_padding_counts(run_cli: Cli) -> None:
+    rows = {row["name"]: row for row in json.loads(run_cli("models", "--json").out)}
+    frames = {name: rows[name]["frames"] for name in ("slicewise", "ltc", "fstcn", "c3d")}
+    assert frames == {"slicewise": "any", "ltc": "exactly 100", "fstcn": "exactly 30", "c3d": "any"}
+    assert {row["mask"] for row in rows.values()} == {"honoured"}
+    listed = run_cli("models", "--clip", "17,28,28", "--json").out
+    rows = {row["name"]: row for row in json.loads(listed)}
+    assert rows["model/fstcn_scan"]["frames"] == "at least 2"
+    assert rows["model/early_fusion_scan"]["frames"] == "exactly 17"
+
+
+def test_the_sentences_are_those_of_the_spacing(run_cli: Cli) -> None:
+    listed = run_cli("models", "--clip", "16,64,64", "--spacing", "5,.7,.7", "--json").out
+    told = {row["name"]: row["through-plane"] for row in json.loads(listed)}
+    assert "in the first 2 of 5 stages" in told["model/c3d_scan"]
+    assert told["model/c3d"].startswith("Mixes neighbouring slices in every layer")
+    assert "first layer, 5 after two, 6 after three" in told["model/slow_fusion_scan"]
+    assert "first layer, 6 after two, 10 after three" in told["model/slow_fusion"]
+    assert "2 layers of LSTM, in both directions" in told["model/lstm_scan"]
+    assert "5 layers of LSTM." in told["model/lstm"]

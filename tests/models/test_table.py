@@ -148,3 +148,30 @@ def test_a_spacing_of_the_data_that_is_none_is_a_sentence(
 ) -> None:
     with pytest.raises(ConfigError, match=r"spacing.*cannot use it"):
         build_model("c3d", in_channels=1, num_classes=2, clip_size=(16, 28, 28), spacing=spacing)
+
+
+@pytest.mark.parametrize("name", ["c3d", "densenet3d", "i3d", "ltc", "res3d", "slow_fusion", "t3d"])
+def test_a_planar_twin_does_not_say_that_it_mixes_slices(name: str) -> None:
+    section = {**read_config(f"model/{name}_scan")["model"], "planar": True}
+    model = build_model(section, in_channels=1, num_classes=2, clip_size=(16, 32, 32))
+    assert cast("Any", model).through_plane.startswith("Looks at every slice alone")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("lrcn", {"lstm": False}, "Looks at every slice alone"),
+        ("fstcn", {"distance": 1, "head": "pool"}, "Compares neighbouring slices and"),
+        ("fstcn", {"distance": 3, "head": "pool"}, "Compares slices 3 apart and"),
+        ("ji3dcnn", {}, "mixes 5 slices in two layers"),
+        ("t3d", {"strides": "spacing", "depths": [1, 3, 5]}, "and 1 to 6 side by side"),
+    ],
+)
+def test_the_sentence_on_slices_follows_the_options(
+    name: str, options: dict[str, Any], said: str
+) -> None:
+    with torch.device("meta"):
+        model = build_model(
+            {"name": name, **options}, in_channels=1, num_classes=2, clip_size=(16, 224, 224)
+        )
+    assert said in cast("Any", model).through_plane
