@@ -26,6 +26,7 @@ from medvid.data.phantoms import write_phantom
 from medvid.evaluate import evaluate_predictions, read_predictions
 from medvid.jobs.train import train
 from medvid.models import build_model, describe_model
+from medvid.train.checkpoint import load_checkpoint
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 
@@ -189,8 +190,15 @@ def describe_arm(name: str, arm: str, runs: list[Path]) -> list[str]:
     auc = evaluate_predictions(table)["metrics"]["auc"]
     size = (options.get("frames", task.frames), task.side, task.side)
     config = make_config(task, arm, 0, Path(), Path())
+    clip = load_checkpoint(runs[0] / "fold_0" / "best.ckpt")["medvid"]["clip"]
     with torch.device("meta"):
-        model = build_model(config["model"], in_channels=1, num_classes=2, clip_size=size)
+        model = build_model(
+            config["model"],
+            in_channels=1,
+            num_classes=2,
+            clip_size=size,
+            spacing=clip["spacing"] and tuple(clip["spacing"]),
+        )
     row = describe_model(model, size, 1)
     histories = [pd.read_csv(path) for run in runs for path in run.glob("fold_*/history.csv")]
     seconds = pd.concat(histories)["seconds"].median()

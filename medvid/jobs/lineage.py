@@ -244,6 +244,10 @@ def _count_patients(names: Collection[str]) -> int:
     return patients or len(names)
 
 
+def _count(patients: int) -> str:
+    return f"{patients} patient{'s' if patients > 1 else ''}"
+
+
 def _refuse_leak(
     run: RunFolder,
     number: int,
@@ -252,11 +256,11 @@ def _refuse_leak(
 ) -> DataError:
     fold, in_test, in_val = conflicts[0]
     if in_test:
-        harm = f"{in_test} patients whom fold {number} tests on, so the test would not be one"
+        harm = f"{_count(in_test)} whom fold {number} tests on, so the test would not be one"
     else:
         harm = (
-            f"{in_val} patients on whom fold {number} is to choose its epoch and operating point, "
-            "which it would know by heart"
+            f"{_count(in_val)} on whom fold {number} is to choose its epoch and operating point, "
+            "known by heart by then"
         )
     others = "" if len(conflicts) == 1 else f", and none of its other {len(conflicts) - 1} is clean"
     return DataError(

@@ -94,4 +94,10 @@ def describe_mixing(plan: Sequence[Stage], mixing: str) -> str:
     if not alone:
         return mixing
     then = mixing[0].lower() + mixing[1:]
-    return f"Looks at every slice alone in the first {alone} of {len(plan)} stages; then {then}"
+    return f"Looks at every slice alone in {name_waiting(plan)}; then {then}"
+
+
+def name_waiting(plan: Sequence[Stage]) -> str:
+    """Returns the words for the stages in which slices wait."""
+    alone = sum(not stage.mixes_slices for stage in plan)
+    return f"the first {alone} of {len(plan)} stages" if alone > 1 else "the first stage"

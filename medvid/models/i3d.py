@@ -141,7 +141,10 @@ class I3D(nn.Module):
         refuse_small_size(clip_size, self.smallest, "i3d")
         self.in_channels = in_channels
         stages = _plan(wanted, strides, spacing, clip_size, planar)
-        self.through_plane = describe_mixing(stages, I3D.through_plane)
+        later = "Mixes neighbouring slices at four scales in every block."
+        self.through_plane = describe_mixing(
+            stages, I3D.through_plane if stages[0].mixes_slices else later
+        )
         plan = dict(zip(("1a", *pools), pairwise(stages), strict=True))
         after = {name: behind for name, (_, behind) in plan.items()}
         mixing = {"2": after.get("2a", after["1a"]), "3": after["3a"], "4": after["4a"]}

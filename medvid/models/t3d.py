@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from medvid.layers.anisotropy import ALONE, Stage
+from medvid.layers.anisotropy import ALONE, Stage, name_waiting
 from medvid.layers.clips import (
     AtLeastOne,
     Size,
@@ -154,9 +154,7 @@ def _describe_depths(plan: Sequence[Stage], first: Depths, others: Depths) -> st
     """Says what is mixed in dense layers, which may wait, and in transitions, which do not."""
     spans = {*first, *others}
     alone = sum(not stage.mixes_slices for stage in plan)
-    behind = f" behind the first {alone} of {len(plan)} stages" if alone else ""
-    dense = "no slices in the dense layers" if alone == len(plan) else "three slices in every dense"
-    layer = "" if alone == len(plan) else f" layer{behind}"
-    return (
-        f"Mixes {dense}{layer}, and {min(spans)} to {max(spans)} side by side in its transitions."
-    )
+    dense = "three slices in every dense layer" + (f" behind {name_waiting(plan)}" if alone else "")
+    if alone == len(plan):
+        dense = "no slices in its dense layers"
+    return f"Mixes {dense}, and {min(spans)} to {max(spans)} side by side in its transitions."

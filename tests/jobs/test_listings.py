@@ -69,6 +69,8 @@ def test_the_sentences_are_those_of_the_spacing(run_cli: Cli) -> None:
     listed = run_cli("models", "--clip", "16,64,64", "--spacing", "5,.7,.7", "--json").out
     told = {row["name"]: row["through-plane"] for row in json.loads(listed)}
     assert "in the first 2 of 5 stages" in told["model/c3d_scan"]
+    assert "in the first 3 of 5 stages; then mixes" in told["model/i3d_scan"]
+    assert "stem" not in told["model/i3d_scan"]
     assert told["model/c3d"].startswith("Mixes neighbouring slices in every layer")
     assert "first layer, 5 after two, 6 after three" in told["model/slow_fusion_scan"]
     assert "first layer, 6 after two, 10 after three" in told["model/slow_fusion"]

@@ -132,7 +132,7 @@ def test_validation_patients_that_were_trained_on_are_refused_too(
     assert run_cli("train", "tiny.yaml", TWIN, "name=slices", *bare).code == 0
     answer = run_cli("train", "tiny.yaml", NET, f"init.from={find_run(project, 'slices')}")
     assert answer.code == 3
-    assert "know by heart" in answer.err
+    assert "known by heart" in answer.err
 
 
 def test_a_fold_that_never_saw_them_is_taken_wherever_it_stands(
@@ -175,7 +175,7 @@ def test_patients_of_a_run_before_the_run_are_remembered(
     record.write_text(json.dumps(told), encoding="utf-8")
     answer = run_cli("train", "tiny.yaml", NET, f"init.from={deep}")
     assert answer.code == 3
-    assert "fold 0 has seen 1 patients whom fold 0 tests on" in answer.err
+    assert "fold 0 has seen 1 patient whom fold 0 tests on" in answer.err
 
 
 def test_one_fold_of_a_run_can_be_named(project: Path, twin: Path, run_cli: Cli) -> None:
