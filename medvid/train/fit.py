@@ -187,7 +187,9 @@ def fit_fold(
         precision: of the arithmetic; `bf16-mixed` is about twice as fast on recent GPUs.
         memory_format: in which 3D kernels lie; on a CPU `channels_last` took a fifth off the steps
             of `c3d_scan`, two off those of `res3d_scan` and nothing off `i3d_scan` and
-            `densenet3d_scan` (benchmarks/RESULTS.md). Results differ by rounding.
+            `densenet3d_scan` (benchmarks/RESULTS.md). Results differ by rounding. No preset sets
+            it: a config does not know where it will train, nothing was measured on GPUs, and the
+            published tables were trained without. On a CPU ask for it with these two.
         accumulate: batches before an optimizer step, to train as with larger batches.
         freeze: patterns of parameters that stay as they are, such as `trunk.*`; batch norms among
             them keep their statistics.
