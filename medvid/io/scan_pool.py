@@ -44,7 +44,9 @@ CHUNK = 200
 """DICOM files that a process reads at a time: some 50 ms, so that the bar moves."""
 
 PARALLEL_FROM = 2000
-"""Fewer headers are read before other processes have started."""
+"""Fewer headers are read before other processes have started. From the page cache two processes
+catch up at some 12,000 only, and lose a third of a second before; on a hospital's network share,
+where a file takes milliseconds, they win from the first thousand on."""
 
 
 @contextmanager
