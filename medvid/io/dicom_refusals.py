@@ -60,9 +60,9 @@ PLUGINS: Mapping[str, str] = {
     "1.2.840.10008.1.2.4.91": "pylibjpeg-openjpeg",
 }
 
-HOUNSFIELD = ("HU", "HOUNSFIELD", "US", "UNSPECIFIED")
-"""Beginnings of a RescaleType that leaves CT in HU; `US` is DICOM's word for unspecified, and
-without any word HU are meant."""
+HOUNSFIELD = frozenset({"", "HU", "HOUNSFIELD", "HOUNSFIELD UNITS", "US", "UNSPECIFIED"})
+"""A RescaleType that leaves CT in HU; `US` is DICOM's word for unspecified, and without any word HU
+are meant. `HU_MOD` are modified ones."""
 
 GREY = ("MONOCHROME1", "MONOCHROME2", "")
 """Known meanings of grey values. Where nothing stands, they are taken as they are usual."""
@@ -171,7 +171,7 @@ def _refuse_scale(header: SliceHeader) -> tuple[str, str] | None:
             "is CT without RescaleSlope and RescaleIntercept, so its values are not known to be "
             "HU. Export it again with them; if you know what they are, write them into the file.",
         )
-    if not (header.rescale_type or "HU").upper().startswith(HOUNSFIELD):
+    if (header.rescale_type or "").upper().strip(" []()") not in HOUNSFIELD:
         return (
             "not_hu",
             "is called CT, and its RescaleType says that its values are no HU (such as a map of "
@@ -196,8 +196,9 @@ def _refuse_bytes(header: SliceHeader) -> tuple[str, str] | None:
         there = min(there, _size(header.path) - header.offset)
     if there < wanted:
         return "truncated", f"is cut off: {max(there, 0)} of {wanted} bytes of pixels are there."
-    # One byte makes an odd number even. Anything else: rows, columns or bits are not the pixels'.
-    if header.length - wanted > wanted % 2:
+    # Some files are padded. A row or a column that the header lacks is more than that.
+    least = min(header.shape) * header.bits[0] // 8
+    if header.length - wanted >= max(least, 2):
         return (
             "pixels_surplus",
             f"holds {header.length} bytes of pixels, and its header explains {wanted}: it says "

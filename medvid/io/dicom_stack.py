@@ -32,6 +32,7 @@ from medvid.io.geometry import (
     nearest_plane,
     orient,
 )
+from medvid.io.sidecars import is_other_kind
 from medvid.io.slice_truth import instance_key
 from medvid.io.wording import agree, count
 
@@ -112,7 +113,7 @@ def stack_from_series(
         affine=orientation.affine,
         frame_keys=keys,
         notes=tuple(notes),
-        left_out=series.left_out + len(beside),
+        left_out=series.left_out + sum(not is_other_kind(file) for file in beside),
     )
 
 

@@ -56,6 +56,9 @@ places are then lost in rounding."""
 LONGEST_MM = 1e3
 """Of a voxel's edge. A whole body is two of these."""
 
+SHORTEST_MM = 1e-6
+"""Of a voxel's edge: a nanometre. Places would be lost in rounding."""
+
 TILT_DEGREES = 0.5
 """Smallest angle between slice axis and slice normal that is called a tilt; positions rounded to
 0.1 mm turn the axis of a short series by less."""
@@ -158,10 +161,11 @@ def unit_columns(affine: Affine) -> NDArray[np.float64]:
 
 def _refuse_unreal(affine: Affine) -> None:
     """Raises where a header's numbers are none of a patient."""
-    edge = float(np.linalg.norm(affine[:3, :3], axis=0).max())
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
     far = float(np.abs(affine[:3, 3]).max())
-    if edge > LONGEST_MM or far > FARTHEST_MM:
-        what = f"voxels of {edge:.3g} mm" if edge > LONGEST_MM else f"an origin {far:.3g} mm away"
+    unreal = edges[(edges > LONGEST_MM) | (edges < SHORTEST_MM)]
+    if unreal.size or far > FARTHEST_MM:
+        what = f"voxels of {unreal[0]:.3g} mm" if unreal.size else f"an origin {far:.3g} mm away"
         raise GeometryError(
             f"The header states {what}, which is no place in a patient. It is damaged, or its unit "
             "is not mm: convert the volume again from its source.",

@@ -23,16 +23,13 @@ from medvid.io.scan_tasks import (
     run_series,
     run_task,
 )
-from medvid.io.sidecars import has_dicom_mark, is_sidecar
+from medvid.io.sidecars import PICTURES, has_dicom_mark, is_sidecar
 from medvid.io.video import is_video
 from medvid.io.wording import agree, count
 
 __all__ = ["ScanRow", "scan_tree"]
 
 Progress = Callable[[int, int], None]
-
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
-"""Single pictures are no stack; a folder of nothing else is one."""
 
 VOXEL_FILES = (".raw", ".zraw")
 """Belong to an .mhd or .nhdr header beside them."""

@@ -174,10 +174,14 @@ def _check_breaks(
 
 
 def _holds_row(text: str, place: int, columns: int, delimiter: str) -> bool:
-    """Whether a line of a cell has as many cells as the table, up to the cell's own place."""
+    """Whether a line of a cell has as many cells as the table, up to the cell's own place.
+
+    In prose a blank follows a comma or semicolon; between the cells of a row there is none.
+    """
     _, *middle, last = text.splitlines()
-    whole = any(line.count(delimiter) == columns - 1 for line in middle)
-    return columns > 1 and (whole or (place > 0 and last.count(delimiter) == place))
+    between = re.compile(rf"{re.escape(delimiter)}(?! )")
+    whole = any(len(between.findall(line)) == columns - 1 for line in middle)
+    return columns > 1 and (whole or (place > 0 and len(between.findall(last)) == place))
 
 
 def _count_columns(line: str, delimiter: str) -> int:

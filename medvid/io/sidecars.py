@@ -15,6 +15,15 @@ SIDECARS = frozenset(
 )
 """Files that lie beside scans and are none, by their extension."""
 
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+"""Single pictures are no stack; a folder of nothing else is one."""
+
+VOLUMES = (
+    *(".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".raw", ".zraw"),
+    *(".npy", ".npz", ".mat"),
+)
+"""Key images, masks and segmentations, as they lie beside the slices of a series."""
+
 SIDECAR_NAMES = frozenset({"license", "readme", "lockfile", "version", "thumbs.db"})
 
 
@@ -62,3 +71,8 @@ def list_files(folder: Path) -> list[Path]:
 def list_images(folder: Path) -> list[Path]:
     """Returns the files below a folder that may be scans, sorted."""
     return [file for file in list_files(folder) if not is_sidecar(file)]
+
+
+def is_other_kind(file: Path) -> bool:
+    """Whether a file beside slices is a picture or a volume, and so no lost slice."""
+    return file.name.lower().endswith((*PICTURES, *VOLUMES)) and not has_dicom_mark(file)

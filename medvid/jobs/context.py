@@ -140,7 +140,7 @@ def list_open_cells(folder: Path) -> list[Cell]:
 def _start_study(study: Study, plan: Plan, runs: Path, command: Sequence[str]) -> Path:
     run = create_run_folder(runs, study.config["name"], command=command)
     data = study.job.data
-    note_cases(run, data.records)
+    note_cases(run, data.as_given())
     write_refused(run.refused, data.refused)
     for share in {arm.share for arm in study.arms}:
         options = {**(data.options["splits"] or {}), "train_share": share or 1.0}

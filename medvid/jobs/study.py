@@ -82,7 +82,8 @@ def open_study(config: Config, console: Console | None) -> Study:
 def _open_widest(config: Config, arms: Sequence[Arm], base: Job) -> Job:
     widest = [arm for arm in arms if arm.kind == "window"][-1]
     job = open_job(lay_over(config, widest))
-    return replace(job, data=job.data.without(base.data.refused) if base.data.refused else job.data)
+    data = job.data.without(base.data.refused)
+    return replace(job, data=replace(data, records=base.data.records, given=base.data.given))
 
 
 def _refuse_repeats(job: Job) -> None:

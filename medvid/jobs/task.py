@@ -126,6 +126,7 @@ class TaskData:
         test_sampler: of testing.
         missing: what the source lists and the disk lacks.
         locked: the classes are those of a trained network, whichever records are left.
+        given: the records by case as the source gave them, once their labels are placed.
     """
 
     records: tuple[Record, ...]
@@ -138,6 +139,7 @@ class TaskData:
     refused: tuple[tuple[Record, MedvidError], ...] = ()
     missing: tuple[str, ...] = field(default=())
     locked: bool = False
+    given: Mapping[str, Record] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -230,7 +232,16 @@ class TaskData:
         kept = [record for record in self.records if record.case_id not in out]
         placed, lost = place_records(kept, self.task, self.store)
         left_out = [record for record, _ in refused]
-        return replace(self, records=(*placed, *left_out)).without([*refused, *lost])
+        given = {record.case_id: record for record in self.records} | dict(self.given)
+        whole = replace(self, records=(*placed, *left_out), given=given)
+        return whole.without([*refused, *lost])
+
+    def as_given(self) -> tuple[Record, ...]:
+        """Returns the records with their labels as the source named the slices.
+
+        A run notes them so: numbers of frames would be refused where an image was left out.
+        """
+        return tuple(self.given.get(record.case_id, record) for record in self.records)
 
     def without(self, refused: Sequence[tuple[Record, MedvidError]]) -> "TaskData":
         """Returns the data without the refused records, or stops, as `on_bad` says.

@@ -128,7 +128,7 @@ def start_run(job: Job, folds: Sequence[Fold], runs: Path, command: Sequence[str
     if find_place().rank > 0:
         return open_run_folder(share_from_first("run_folder", ""))
     run = create_run_folder(runs, job.config["name"], command=command)
-    note_cases(run, job.data.records)
+    note_cases(run, job.data.as_given())
     write_refused(run.refused, job.data.refused)
     write_notes(
         run.notes, ((record, job.data.store.open(record).notes) for record in job.data.records)

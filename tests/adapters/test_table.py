@@ -310,3 +310,12 @@ def test_the_real_nodule_table_is_read() -> None:
     assert len(records) == 574
     assert len({record.patient_id for record in records}) == 260
     assert table.classes(path) == ("nodule", "vessel")
+
+
+def test_prose_with_as_many_commas_as_the_table_is_no_open_quote(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    (tmp_path / "a.npy").touch()
+    told = "Nodule in the upper lobe.\nSize 4 mm, solid, smooth, no calcium, stable."
+    path.write_text(f'{TEXTS}1,p,a.npy,x,"{told}"\n', encoding="utf-8")
+    (record,) = table.records(path)
+    assert record.extra["report"] == told

@@ -568,6 +568,7 @@ def test_damaged_files_are_read_right_or_refused(
     [
         (check_dicom, []),
         (check_nifti, (".nii.gz", [], False)),
+        (check_nifti, (".nii", [("srow8", 1.0), ("srow10", 1e-30)], False)),
         *((check_video, (ending, [])) for ending in (".avi", ".mkv", ".mp4")),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 
 from medvid.config import Config
 from medvid.contract import ConfigError, DataError
+from medvid.data.manifest import write_manifest
 from medvid.io import open_stack
 from medvid.io.scan import scan_tree
 from medvid.io.write import write_dicom_series, write_nifti
@@ -147,6 +148,23 @@ def test_an_image_without_its_series_number_is_left_out_of_the_count(series: Pat
     lowest = min((series / "c0").iterdir())
     lowest.write_bytes(lowest.read_bytes()[:300])
     assert open_stack(series / "c0", series=row.series).left_out == 1
+
+
+@pytest.mark.parametrize("name", ["key.jpg", "mask.nii.gz", "Segmentation.nrrd", "seg.npy"])
+def test_pictures_and_masks_beside_the_slices_move_no_number(series: Path, name: str) -> None:
+    (series / "c0" / name).write_bytes(b"no DICOM")
+    placed = open_slices(number_slices(series)).prepare().records[0].slice_labels
+    assert placed == {frame: "bleeding" if frame >= 2 else "none" for frame in range(5)}
+
+
+def test_a_run_that_left_an_image_out_is_noted_as_its_slices_were_named(series: Path) -> None:
+    table = label_images(series, "sop_uid")
+    (series / "c0/lost.dcm").write_bytes(b"no DICOM")
+    prepared = open_slices(table).prepare()
+    assert prepared.records[0].slice_labels is not None
+    write_manifest(series / "manifest.csv", prepared.as_given())
+    again = open_slices(series / "manifest.csv").prepare()
+    assert [r.slice_labels for r in again.records] == [r.slice_labels for r in prepared.records]
 
 
 def test_a_copy_of_an_image_moves_no_number(series: Path) -> None:
