@@ -265,9 +265,6 @@ def _part_overlapping(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
         return []
     for number, keyword in enumerate(SPLITTING):
         values = [{image.splitting[number] for image in half} for half in halves]
-        # Slices that are acquired in turn, even and odd ones, are still one stack.
-        if keyword == "AcquisitionNumber":
-            continue
         if len(values[0]) == len(values[1]) == 1 and values[0] != values[1]:
             names = _number(_name_values([*values[0], *values[1]]))
             return [(f"{keyword}={name}", half) for name, half in zip(names, halves, strict=True)]

@@ -209,7 +209,10 @@ def test_mr_needs_no_rescale(series: Path, volume: NDArray[np.int16]) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "code"),
-    [("HU", ""), ("HU_MOD", ""), ("US", ""), ("", ""), ("Z_EFF", "not_hu"), ("MGML", "not_hu")],
+    [
+        *(("HU", ""), ("[HU]", ""), ("US", ""), ("", "")),
+        *(("HU_MOD", "not_hu"), ("Z_EFF", "not_hu"), ("MGML", "not_hu")),
+    ],
 )
 def test_maps_that_are_called_ct_are_not_read_as_hu(series: Path, unit: str, code: str) -> None:
     edit_all(series, lambda dataset: setattr(dataset, "RescaleType", unit))
