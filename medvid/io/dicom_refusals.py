@@ -174,8 +174,8 @@ def _refuse_scale(header: SliceHeader) -> tuple[str, str] | None:
     if (header.rescale_type or "").upper().strip(" []()") not in HOUNSFIELD:
         return (
             "not_hu",
-            "is called CT, and its RescaleType says that its values are no HU (such as modified ones, "
-            "or a map of iodine or of atomic numbers). Leave it out.",
+            "is called CT, and its RescaleType says that its values are no HU (modified ones, or a "
+            "map of iodine or of atomic numbers). Leave it out.",
         )
     return None
 
