@@ -171,7 +171,7 @@ def _refuse_scale(header: SliceHeader) -> tuple[str, str] | None:
             "is CT without RescaleSlope and RescaleIntercept, so its values are not known to be "
             "HU. Export it again with them; if you know what they are, write them into the file.",
         )
-    if (header.rescale_type or "").upper().strip(" []()") not in HOUNSFIELD:
+    if header.rescale_type.upper().strip(" []()") not in HOUNSFIELD:
         return (
             "not_hu",
             "is called CT, and its RescaleType says that its values are no HU (modified ones, or a "

@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medvid.contract import DataError, Stack
+from medvid.io.endings import ARRAYS, META_IMAGE, NIFTI, NRRD
 from medvid.io.geometry import PlaneOrAuto
-
-NIFTI = (".nii", ".nii.gz")
-VOLUMES = (".nrrd", ".nhdr", ".mha", ".mhd")
-ARRAYS = (".npy", ".npz")
 
 DIRECTORY = "DICOMDIR"
 """The table of contents of a CD; its folder is read, as what it lists may have been moved."""
@@ -99,7 +96,7 @@ def _open_file(
         from medvid.io.nifti import open_nifti
 
         return open_nifti(path, plane=plane, modality=modality)
-    if name.endswith(VOLUMES):
+    if name.endswith((*NRRD, *META_IMAGE)):
         from medvid.io.volumes import open_volume
 
         return open_volume(path, plane=plane, modality=modality)

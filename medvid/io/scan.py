@@ -11,8 +11,8 @@ from pathlib import Path
 from medvid.contract import DataError
 from medvid.io.dicom_groups import part_by_series
 from medvid.io.dicom_slice import Interner, SliceHeader
+from medvid.io.endings import ARRAYS, META_IMAGE, NIFTI, NRRD, PICTURES, VOXEL_FILES
 from medvid.io.frames import is_frame_folder
-from medvid.io.open import ARRAYS, NIFTI
 from medvid.io.scan_pool import CHUNK, PARALLEL_FROM, run_here, start_pool
 from medvid.io.scan_rows import ScanRow, refuse
 from medvid.io.scan_tasks import (
@@ -23,16 +23,13 @@ from medvid.io.scan_tasks import (
     run_series,
     run_task,
 )
-from medvid.io.sidecars import PICTURES, has_dicom_mark, is_sidecar
+from medvid.io.sidecars import has_dicom_mark, is_sidecar
 from medvid.io.video import is_video
 from medvid.io.wording import agree, count
 
 __all__ = ["ScanRow", "scan_tree"]
 
 Progress = Callable[[int, int], None]
-
-VOXEL_FILES = (".raw", ".zraw")
-"""Belong to an .mhd or .nhdr header beside them."""
 
 NOT_A_STACK = "not_a_stack"
 
@@ -41,8 +38,8 @@ LISTED = 12
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "nifti": NIFTI,
-    "nrrd": (".nrrd", ".nhdr"),
-    "mha": (".mha", ".mhd"),
+    "nrrd": NRRD,
+    "mha": META_IMAGE,
     "array": ARRAYS,
 }
 """A row's kind by the ending of the file's name."""

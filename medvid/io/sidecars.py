@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from medvid.io.endings import BESIDE_SLICES
+
 SIDECARS = frozenset(
     f".{ending}"
     for ending in (
@@ -14,15 +16,6 @@ SIDECARS = frozenset(
     )
 )
 """Files that lie beside scans and are none, by their extension."""
-
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
-"""Single pictures are no stack; a folder of nothing else is one."""
-
-VOLUMES = (
-    *(".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".raw", ".zraw"),
-    *(".npy", ".npz", ".mat"),
-)
-"""Key images, masks and segmentations, as they lie beside the slices of a series."""
 
 SIDECAR_NAMES = frozenset({"license", "readme", "lockfile", "version", "thumbs.db"})
 
@@ -75,4 +68,4 @@ def list_images(folder: Path) -> list[Path]:
 
 def is_other_kind(file: Path) -> bool:
     """Whether a file beside slices is a picture or a volume, and so no lost slice."""
-    return file.name.lower().endswith((*PICTURES, *VOLUMES)) and not has_dicom_mark(file)
+    return file.name.lower().endswith(BESIDE_SLICES) and not has_dicom_mark(file)
