@@ -7,16 +7,17 @@ missing slices must never become a plausible volume.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medvid.contract import DataError, GeometryError, Stack
 from medvid.io.dicom_frames import expand_frames
-from medvid.io.dicom_groups import Found, common_folder, group_series
+from medvid.io.dicom_groups import Found, Lost, common_folder, count_lost, group_series
 from medvid.io.dicom_headers import read_header
 from medvid.io.dicom_pixels import choose_dtype, read_slices
 from medvid.io.dicom_refusals import NO_RIVALS
-from medvid.io.dicom_regularity import head, name_images
+from medvid.io.dicom_regularity import head, may_hide_gaps, name_images
 from medvid.io.dicom_select import Selection, describe_found, read_selection
 from medvid.io.dicom_series import OnBad, OnGap, Refusal, Series
 from medvid.io.dicom_slice import Interner, SliceHeader, list_paths
@@ -78,14 +79,17 @@ def open_dicom(
     headers, errors = read_headers(files)
     if not headers:
         raise _nothing_readable(path, errors)
-    chosen, lost = _find_series(path, headers, series, modality, selection, on_gap, on_bad), []
+    find = partial(_find_series, path, series, modality, selection, on_gap, on_bad)
+    beside = count_lost(headers, ((error.code, error.files[0]) for error in errors))
+    chosen, lost = find(headers, beside), []
     if on_bad == "quarantine":
         while broken := _list_undecodable(chosen):
             lost += broken
             _require_majority(chosen, lost)
             gone = {id(one) for one in broken}
             headers = [one for one in headers if id(one) not in gone]
-            chosen = _find_series(path, headers, series, modality, selection, on_gap, on_bad)
+            beside.update(one.path.parent for one in broken)
+            chosen = find(headers, beside)
     if lost:
         note = (
             f"{count(len(lost), 'undecodable image')} {agree(len(lost), 'was', 'were')} left out "
@@ -97,8 +101,8 @@ def open_dicom(
         # Images that lost the number of their series with the rest of their header.
         nameless = sum(not one.uid for one in headers)
         chosen = replace(chosen, left_out=chosen.left_out + nameless)
-    beside = [Path(error.files[0]) for error in errors]
-    return stack_from_series(chosen, plane=plane, detilt=detilt, beside=beside)
+    unreadable = [Path(error.files[0]) for error in errors]
+    return stack_from_series(chosen, plane=plane, detilt=detilt, beside=unreadable)
 
 
 def _find_images(path: Path) -> list[Path]:
@@ -109,14 +113,15 @@ def _find_images(path: Path) -> list[Path]:
 
 def _find_series(
     path: Path,
-    headers: Sequence[SliceHeader],
     series: str | None,
     modality: str | None,
     selection: Selection | None,
     on_gap: OnGap,
     on_bad: OnBad,
+    headers: Sequence[SliceHeader],
+    lost: Lost,
 ) -> Series:
-    found = group_series(headers, on_gap=on_gap, on_bad=on_bad)
+    found = group_series(headers, lost, on_gap=on_gap, on_bad=on_bad)
     wanted = _list_wanted(path, found, series, modality)
     if selection is None:
         return _choose(path, wanted, series)
@@ -147,7 +152,7 @@ def _list_undecodable(series: Series) -> list[SliceHeader]:
 def _require_majority(series: Series, lost: Sequence[SliceHeader]) -> None:
     """Raises `DataError` where most of a series is broken: what is left is no scan any more."""
     left = len(series.slices) - sum(header in lost for header in series.slices)
-    if left <= len(lost):
+    if may_hide_gaps(left, len(lost)):
         raise DataError(
             f"{head(series.first)}{count(len(lost), 'image')} ({name_images(lost)}) cannot be "
             f"decoded, and only {left} can. Export the series again, or leave it out.",

@@ -112,6 +112,13 @@ def read_elements(path: Path, wanted: frozenset[int]) -> Elements:
             start = file.read(FIRST_READ)
             if not start:
                 raise DataError(f"{path} is empty (0 bytes).", code="empty_file", files=[path])
+            if not start.strip(b"\0"):
+                raise DataError(
+                    f"{path} holds nothing but zeros where its header should be: a copy that was "
+                    "broken off. Copy it again.",
+                    code="header_damaged",
+                    files=[path],
+                )
             if not looks_like_dicom(start[:PREAMBLE]):
                 raise DataError(f"{path} is not a DICOM file.", code="not_dicom", files=[path])
             found = _walk(start, wanted, whole=len(start) < FIRST_READ)

@@ -5,20 +5,22 @@ tried out on the headers first.
 """
 
 import os
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medvid.contract import GeometryError
+from medvid.io.dicom_elements import NO_PIXELS
 from medvid.io.dicom_parts import is_stack, part_slices
 from medvid.io.dicom_refusals import FOREIGN, NO_RIVALS, refuse_image
 from medvid.io.dicom_regularity import (
     head,
     list_places,
     longest_even_run,
+    may_hide_gaps,
     name_images,
     normal_of,
     order_slices,
@@ -26,6 +28,7 @@ from medvid.io.dicom_regularity import (
 from medvid.io.dicom_series import Fix, OnBad, OnGap, Refusal, Series, build_series
 from medvid.io.dicom_slice import SliceHeader, list_paths
 from medvid.io.geometry import nearest_plane
+from medvid.io.sidecars import is_other_kind
 from medvid.io.wording import agree, count
 
 PLACE_DECIMALS = 2
@@ -47,18 +50,49 @@ PLACED |= {"high_bit", "no_rescale", "not_hu"}
 PLACED |= {"syntax_unsupported", "codec_missing"}
 """Faults of an image's pixels: its place is known all the same."""
 
+LOST = frozenset({"header_damaged", "empty_file"})
+"""Reason codes of files that may have been slices."""
+
+Lost = Mapping[Path, int]
+"""How many files of a folder may have been slices."""
+
 Found = Series | Refusal
 
 
 def group_series(
-    headers: Iterable[SliceHeader], *, on_gap: OnGap = "refuse", on_bad: OnBad = "stop"
+    headers: Iterable[SliceHeader],
+    lost: Lost | None = None,
+    *,
+    on_gap: OnGap = "refuse",
+    on_bad: OnBad = "stop",
 ) -> list[Found]:
-    """Sorts images into series, and each series into stacks and refusals."""
+    """Sorts images into series, and each series into stacks and refusals.
+
+    Args:
+        headers: of the images.
+        lost: see `sort_series`.
+        on_gap: see `build_series`.
+        on_bad: see `sort_series`.
+    """
     return [
         found
         for images in part_by_series(headers)
-        for found in sort_series(images, on_gap=on_gap, on_bad=on_bad)
+        for found in sort_series(images, lost, on_gap=on_gap, on_bad=on_bad)
     ]
+
+
+def count_lost(
+    headers: Iterable[SliceHeader], refused: Iterable[tuple[str, str]]
+) -> Counter[Path]:
+    """Counts, for each folder, files that may have been slices, of whichever series.
+
+    Args:
+        headers: of images; one that was cut off before it named its series is counted.
+        refused: reason code and file of what has no header.
+    """
+    files = [Path(file) for code, file in refused if code in LOST]
+    files += [one.path for one in headers if one.offset == NO_PIXELS and not one.uid]
+    return Counter(file.parent for file in files if not is_other_kind(file))
 
 
 def part_by_series(headers: Iterable[SliceHeader]) -> list[list[SliceHeader]]:
@@ -73,7 +107,11 @@ def part_by_series(headers: Iterable[SliceHeader]) -> list[list[SliceHeader]]:
 
 
 def sort_series(
-    images: Sequence[SliceHeader], *, on_gap: OnGap = "refuse", on_bad: OnBad = "stop"
+    images: Sequence[SliceHeader],
+    lost: Lost | None = None,
+    *,
+    on_gap: OnGap = "refuse",
+    on_bad: OnBad = "stop",
 ) -> list[Found]:
     """Sorts the images of one series UID into stacks and refusals.
 
@@ -82,16 +120,26 @@ def sort_series(
 
     Args:
         images: with one SeriesInstanceUID.
+        lost: files in their folders that may have been slices too.
         on_gap: see `build_series`.
         on_bad: `stop` at a broken image of a series, or `quarantine`: leave it out, with a note.
     """
     sorted_out: list[Found] = []
     for members in _part_by_folder(images):
-        for one in _name_parts(_sort_out(members, on_gap, on_bad)):
+        beside = _count_beside(members, lost or {})
+        for one in _name_parts(_sort_out(members, beside, on_gap, on_bad)):
             # A part is only a part where all others lie too.
             place = locate(members if one.part else one.images)
             sorted_out.append(replace(one, place=place))
     return sorted_out
+
+
+def _count_beside(images: Sequence[SliceHeader], lost: Lost) -> int:
+    """Counts files in the images' folders that may have been slices between them."""
+    files = list_paths(images)
+    if len(files) == 1:
+        return 0  # there is nothing between the frames of one file
+    return sum(lost.get(folder, 0) for folder in {file.parent for file in files})
 
 
 def locate(images: Sequence[SliceHeader]) -> Path:
@@ -112,9 +160,9 @@ def _part_by_folder(images: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
     apart = [part for branch in branches for part in _part_by_folder(branch)]
     if _are_copies(branches):
         return apart
-    together = _sort_out(images, "refuse", "stop")
+    together = _sort_out(images, 0, "refuse", "stop")
     if any(isinstance(one, Refusal) and one.code in APART_BY_FOLDER for one in together):
-        found = [_sort_out(branch, "refuse", "stop") for branch in branches]
+        found = [_sort_out(branch, 0, "refuse", "stop") for branch in branches]
         if all(any(isinstance(one, Series) for one in branch) for branch in found):
             return apart
     return [list(images)]
@@ -158,8 +206,13 @@ def _name_parts(found: list[Found]) -> list[Found]:
     return [replace(one, part="") if one is wanted[0] else one for one in found]
 
 
-def _sort_out(images: Sequence[SliceHeader], on_gap: OnGap, on_bad: OnBad) -> list[Found]:
-    """Parts one series' slices from what else came under its UID, and stacks from each other."""
+def _sort_out(
+    images: Sequence[SliceHeader], beside: int, on_gap: OnGap, on_bad: OnBad
+) -> list[Found]:
+    """Parts one series' slices from what else came under its UID, and stacks from each other.
+
+    Files `beside` them may have been slices of any of these stacks.
+    """
     refused: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
     whole: list[SliceHeader] = []
     for image in images:
@@ -183,7 +236,7 @@ def _sort_out(images: Sequence[SliceHeader], on_gap: OnGap, on_bad: OnBad) -> li
         known = {id(image) for image in members} | (lost if number == 0 else set())
         bad = [_keep_only(one, known) for one in broken]
         good = [image for image in members if id(image) in usable]
-        one = _judge(good, [one for one in bad if one.images], label, on_gap, on_bad)
+        one = _judge(good, [one for one in bad if one.images], beside, on_gap, on_bad)
         found.append(replace(one, part=label))
     return _collect_singles(found)
 
@@ -218,16 +271,18 @@ def _merge(broken: Sequence[Refusal]) -> Refusal:
 def _judge(
     good: Sequence[SliceHeader],
     bad: Sequence[Refusal],
-    label: str,
+    beside: int,
     on_gap: OnGap,
     on_bad: OnBad,
 ) -> Found:
     """Builds the stack of one part; broken images among its slices are its fault or left out."""
     if not bad:
-        return _build(good, on_gap)
+        found = _build(good, on_gap)
+        hidden = isinstance(found, Series) and may_hide_gaps(len(good), beside)
+        return _refuse_hidden_gaps(good, beside) if hidden else found
     worst = _merge(bad)
     everything = (*worst.images, *good)
-    if len(good) <= len(worst.images):
+    if may_hide_gaps(len(good), len(worst.images) + beside):
         return replace(worst, images=everything)
     rest = _build(good, on_gap)
     it = agree(len(worst.images), "it", "them")
@@ -255,6 +310,16 @@ def _judge(
             f"with `on_gap: {rest.fix['on_gap']}`."
         )
     return replace(worst, images=everything, reason=reason, fix=fix)
+
+
+def _refuse_hidden_gaps(good: Sequence[SliceHeader], beside: int) -> Refusal:
+    reason = (
+        f"{head(good[0])}{count(beside, 'file')} beside its {len(good)} images "
+        f"{agree(beside, 'is', 'are')} damaged or empty, so that slices between them may be "
+        "missing without a trace. Export the series again; or, if these files are none of its "
+        "slices, move them elsewhere."
+    )
+    return Refusal(tuple(good), "header_damaged", reason, tuple(list_paths(good)))
 
 
 def _build(slices: Sequence[SliceHeader], on_gap: OnGap) -> Found:

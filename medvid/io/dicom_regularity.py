@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medvid.contract import DataError, GeometryError
 from medvid.io.dicom_pixels import read_stored
+from medvid.io.dicom_refusals import refuse_image
 from medvid.io.dicom_slice import SPLITTING, SliceHeader, list_paths
 from medvid.io.wording import agree, count, name_first
 
@@ -41,6 +42,14 @@ NAMED_FILES = 4
 
 NAMED_GAPS = 3
 """So many gaps are described in a message; the files around all of them are in `files`."""
+
+
+def may_hide_gaps(left: int, lost: int) -> bool:
+    """Whether of so many lost images one may have lain between each two that are left.
+
+    Slices 0, 2, 4 are as even as 0, 1, 2: even steps then prove no more that nothing is missing.
+    """
+    return 0 < lost >= left - 1
 
 
 def name_images(images: Sequence[SliceHeader]) -> str:
@@ -163,6 +172,8 @@ def _are_equal(place: Sequence[SliceHeader]) -> bool:
     """Whether images show the same: their values, and how these are scaled."""
     if len({(image.slope, image.intercept, image.table) for image in place}) > 1:
         return False
+    if any(refuse_image(image) for image in place):
+        return False  # what its pixels show is not known
     try:
         first, *others = (read_stored(image) for image in place)
     except DataError:

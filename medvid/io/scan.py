@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from medvid.contract import DataError
-from medvid.io.dicom_groups import part_by_series
+from medvid.io.dicom_groups import Lost, count_lost, part_by_series
 from medvid.io.dicom_slice import Interner, SliceHeader
 from medvid.io.endings import ARRAYS, META_IMAGE, NIFTI, NRRD, PICTURES, VOXEL_FILES
 from medvid.io.frames import is_frame_folder
@@ -84,7 +84,11 @@ def scan_tree(
             done += task.files
             if progress is not None:
                 progress(done, len(files))
-        series = [SeriesTask(tuple(images), pixels) for images in part_by_series(headers)]
+        lost = count_lost(headers, ((row.code, row.path) for row in rows))
+        series = [
+            SeriesTask(tuple(images), _pick(lost, images), pixels)
+            for images in part_by_series(headers)
+        ]
         headers.clear()
         # Whether headers make a stack is decided sooner than they are sent to another process.
         described = pool if pixels else run_here
@@ -94,6 +98,12 @@ def scan_tree(
     if ignored:
         rows.append(_count_ignored(root, ignored))
     return rows
+
+
+def _pick(lost: Lost, images: Sequence[SliceHeader]) -> Lost:
+    """Returns what was lost in the folders of images."""
+    folders = {image.path.parent for image in images}
+    return {folder: lost[folder] for folder in folders if folder in lost}
 
 
 def _plan(

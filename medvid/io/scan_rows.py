@@ -5,6 +5,7 @@ other error of a library as `unreadable`.
 """
 
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from medvid.contract import DataError, MedvidError, Stack
-from medvid.io.dicom_groups import locate, part_by_series, sort_series
-from medvid.io.dicom_regularity import head, name_images
+from medvid.io.dicom_groups import Lost, group_series, locate, sort_series
+from medvid.io.dicom_regularity import head, may_hide_gaps, name_images
 from medvid.io.dicom_series import Fix, Refusal, Series, describe_writing
 from medvid.io.dicom_slice import SliceHeader, list_paths
 from medvid.io.dicom_stack import stack_from_series
@@ -90,10 +91,10 @@ def describe_stack(path: Path, kind: str, pixels: bool) -> ScanRow:
         return refuse(path, kind, explain_unexpected(path, error))
 
 
-def describe_series(images: Sequence[SliceHeader], pixels: bool) -> list[ScanRow]:
+def describe_series(images: Sequence[SliceHeader], lost: Lost, pixels: bool) -> list[ScanRow]:
     """Describes what the images of one series UID make."""
     try:
-        return [_describe_found(found, pixels) for found in sort_series(images)]
+        return [_describe_found(found, lost, pixels) for found in sort_series(images, lost)]
     except Exception as error:
         reason = (
             f"{head(images[0])}{count(len(images), 'image')} ({name_images(images)}) cannot be "
@@ -161,7 +162,7 @@ def _start_row(images: Sequence[SliceHeader], token: str = "") -> ScanRow:
     )
 
 
-def _describe_found(found: Series | Refusal, pixels: bool) -> ScanRow:
+def _describe_found(found: Series | Refusal, lost: Lost, pixels: bool) -> ScanRow:
     row = replace(_start_row(found.images, found.token), path=str(found.place))
     if isinstance(found, Refusal):
         extent = measure_images(found.images)
@@ -184,7 +185,7 @@ def _describe_found(found: Series | Refusal, pixels: bool) -> ScanRow:
         broken = _find_broken(stack, found) if pixels else []
         if not broken:
             return _fill(row, stack)
-        return _describe_broken(row, found, broken)
+        return _describe_broken(row, found, broken, lost)
     except MedvidError as error:
         refused = refuse(Path(row.path), "dicom", error)
     except Exception as error:
@@ -220,7 +221,7 @@ def _find_broken(stack: Stack, series: Series) -> list[tuple[SliceHeader, DataEr
 
 
 def _describe_broken(
-    row: ScanRow, series: Series, broken: Sequence[tuple[SliceHeader, DataError]]
+    row: ScanRow, series: Series, broken: Sequence[tuple[SliceHeader, DataError]], lost: Lost
 ) -> ScanRow:
     """Undecodable files may be left out where the others are a stack without them."""
     gone = {id(image) for image, _ in broken}
@@ -231,8 +232,9 @@ def _describe_broken(
         more = len(broken) - 1
         reason += f" So {agree(more, 'is', 'are')} {count(more, 'other image')} of the series."
     fix: dict[str, str] = {}
-    if len(rest) > len(broken):
-        found = [one for part in part_by_series(rest) for one in sort_series(part)]
+    if not may_hide_gaps(len(rest), len(broken)):
+        beside = Counter(lost) + Counter(image.path.parent for image in images)
+        found = group_series(rest, beside)
         if len(found) == 1 and isinstance(found[0], Series):
             fix = {"on_bad": "quarantine"}
         elif len(found) == 1 and isinstance(found[0], Refusal) and found[0].fix:

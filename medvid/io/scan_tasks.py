@@ -5,6 +5,7 @@ from pathlib import Path
 
 from medvid.contract import DataError, MedvidError
 from medvid.io.dicom_frames import expand_frames
+from medvid.io.dicom_groups import Lost
 from medvid.io.dicom_headers import read_header
 from medvid.io.dicom_regularity import head
 from medvid.io.dicom_slice import SliceHeader
@@ -74,16 +75,18 @@ class SeriesTask:
 
     Args:
         images: with one SeriesInstanceUID.
+        lost: files in their folders that may have been slices too.
         pixels: whether they are decoded.
     """
 
     images: tuple[SliceHeader, ...]
+    lost: Lost
     pixels: bool
 
 
 def run_series(task: SeriesTask) -> list[ScanRow]:
     """Describes a series."""
-    return describe_series(task.images, task.pixels)
+    return describe_series(task.images, task.lost, task.pixels)
 
 
 def describe_series_crash(task: SeriesTask) -> list[ScanRow]:

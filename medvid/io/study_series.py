@@ -15,7 +15,7 @@ from typing import Literal, TypeGuard
 import numpy as np
 
 from medvid.io.dicom import read_headers
-from medvid.io.dicom_groups import Found, group_series
+from medvid.io.dicom_groups import Found, count_lost, group_series
 from medvid.io.dicom_regularity import normal_of
 from medvid.io.dicom_select import describe_found
 from medvid.io.dicom_series import Series
@@ -116,13 +116,19 @@ def _choose(wish: Wish, study: Path) -> Choice:
         one
         for folder, files in folders.items()
         if wish.allows(folder.name)
-        for one in group_series(read_headers(files)[0])
+        for one in _group_files(files)
     ]
     fitting = [one for one in found if _fits(one)]
     if not fitting:
         return Choice(why=_say_why(found, sorted({path.name for path in folders}, key=natural_key)))
     best = min(fitting, key=wish.rank)
     return Choice(str(best.place), best.token, _find_thickness(best), len(fitting) - 1)
+
+
+def _group_files(files: Sequence[Path]) -> list[Found]:
+    headers, errors = read_headers(files)
+    lost = count_lost(headers, ((error.code, error.files[0]) for error in errors))
+    return group_series(headers, lost)
 
 
 def _say_why(found: Sequence[Found], folders: Sequence[str]) -> str:

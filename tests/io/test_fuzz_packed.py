@@ -81,7 +81,8 @@ EDITS = st.tuples(
 def pack(kind: str) -> tuple[Mapping[str, bytes], Truth]:
     """Returns files by name, and what their slices show; packed once."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+        folder = Path(place) / "s"  # which the made-up UIDs depend on
+        folder.mkdir()
         shown = write_jpeg_ls(folder) if kind == "jpeg_ls" else write_drawn(folder, kind)
         return {file.name: file.read_bytes() for file in folder.iterdir()}, shown
 

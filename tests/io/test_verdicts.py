@@ -138,6 +138,16 @@ def test_an_identical_duplicate_is_left_out_and_noted(series: Path) -> None:
     assert "1 identical duplicate was left out" in row.reason
 
 
+def test_copies_of_a_broken_image_are_a_sentence(series: Path) -> None:
+    """Whether they show the same cannot be looked up: no pixel has zero bits."""
+    file = files_of(series)[0]
+    edit(file, lambda image: setattr(image, "BitsAllocated", 0))
+    shutil.copy(file, series / "copy.dcm")
+    row = only_row(series)
+    assert (row.verdict, row.code, row.files) == ("fixable", "bits", ("IM_0001.dcm", "copy.dcm"))
+    assert open_fixed(row).num_frames == 7
+
+
 def test_a_change_of_step_is_fixable_and_its_even_part_is_named(series: Path) -> None:
     for number, file in enumerate(files_of(series)[5:]):
         edit(file, lift(2.3 * (number + 1)))

@@ -1,0 +1,145 @@
+"""Where slices are lost, what is left has the true step, or it is refused.
+
+Every second slice of a series is as even as the whole. Files whose headers are lost say nothing of
+where they lay, so their number alone tells whether one may have lain between each two of the rest.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from medvid.contract import GeometryError, MedvidError, Stack
+from medvid.io import open_stack
+from medvid.io.dicom_series import OnBad
+from medvid.io.scan import scan_tree
+from medvid.io.study_series import Wish, choose_series
+from medvid.io.write import write_dicom_series
+
+STEP_MM = 5.0
+HOW = ("empty", "preamble", "nameless", "damaged", "pixels")
+"""What is left of a file: nothing, zeros, a header that ends before its series' number or within
+the pixels' length, or a header whose pixels are cut off."""
+
+SERIES_TAG, PIXELS_TAG = b"\x20\0\x0e\0", b"\xe0\x7f\x10\0"
+
+
+def damage(files: list[Path], which: list[int], how: str = "damaged") -> None:
+    for number in which:
+        content = files[number].read_bytes()
+        kept = {
+            "empty": 0,
+            "preamble": 100,
+            "nameless": content.index(SERIES_TAG),
+            "damaged": content.rindex(PIXELS_TAG) + 9,
+            "pixels": len(content) - 10,
+        }
+        files[number].write_bytes(content[: kept[how]])
+
+
+def open_or_refuse(path: Path, series: str, on_bad: OnBad) -> Stack | None:
+    try:
+        return open_stack(path, series=series, on_bad=on_bad)
+    except MedvidError:
+        return None
+
+
+@pytest.mark.parametrize("how", [how for how in HOW if how != "pixels"])
+@pytest.mark.parametrize(
+    "lost", [[1, 3, 5, 7], [1, 2, 3, 4, 5, 6], [0, 2, 3, 5, 6]], ids=["half", "ends", "thirds"]
+)
+def test_even_slices_are_no_stack_where_others_may_lie_between(
+    series: Path, lost: list[int], how: str
+) -> None:
+    damage(sorted(series.iterdir()), lost, how)
+    rows = scan_tree(series)
+    row, *_ = [row for row in rows if row.series and row.code == "header_damaged"]
+    assert (row.verdict, row.code, row.fix) == ("refused", "header_damaged", "")
+    assert f"{len(lost)} files beside its {8 - len(lost)} images are damaged" in row.reason
+    assert not [row for row in rows if row.verdict in ("ok", "fixable")]
+    for on_bad in get_args(OnBad):
+        with pytest.raises(GeometryError, match="missing without a trace") as caught:
+            open_stack(series, series=row.series, on_bad=on_bad)
+        assert caught.value.code == "header_damaged"
+
+
+def test_few_lost_files_cannot_hide_and_are_noted(series: Path, volume: NDArray[np.int16]) -> None:
+    damage(sorted(series.iterdir()), [0, 1, 7])
+    stack = open_stack(series)
+    assert (stack.spacing[0], stack.left_out) == (STEP_MM, 3)
+    np.testing.assert_array_equal(stack.read()[0], volume[2:7])
+    assert any("3 unreadable files were left out" in note for note in stack.notes)
+
+
+def test_every_second_broken_slice_is_not_left_out(series: Path) -> None:
+    """Four whole slices and three broken ones between them: ten millimetres are not the step."""
+    files = sorted(series.iterdir())
+    files[7].unlink()
+    damage(files, [1, 3, 5], how="pixels")
+    (row,) = scan_tree(series)
+    assert (row.verdict, row.code) == ("refused", "truncated")
+    with pytest.raises(GeometryError):
+        open_stack(series, on_bad="quarantine")
+
+
+def test_what_lies_in_another_folder_is_no_lost_slice(series: Path) -> None:
+    other = series.parent / "other"
+    shutil.copytree(series, other)
+    damage(sorted(other.iterdir()), list(range(8)))
+    row, *refused = scan_tree(series.parent)
+    assert (row.verdict, len(refused)) == ("ok", 8)
+    assert open_stack(series.parent, series=row.series).num_frames == 8
+
+
+def test_a_picture_beside_two_slices_is_no_lost_slice(
+    tmp_path: Path, volume: NDArray[np.int16]
+) -> None:
+    write_dicom_series(tmp_path / "ct", volume[:2], spacing=(STEP_MM, 1.0, 1.0))
+    (tmp_path / "ct" / "mask.nii").write_bytes(b"")
+    assert open_stack(tmp_path / "ct").num_frames == 2
+
+
+def test_no_series_of_a_study_is_chosen_where_slices_may_be_missing(tmp_path: Path) -> None:
+    head = np.zeros((30, 8, 8), np.int16)
+    write_dicom_series(tmp_path / "study" / "ct", head, spacing=(STEP_MM, 1.0, 1.0))
+    wish = Wish(series="thin", contrast=True, bone=True, names="*")
+    assert choose_series([tmp_path / "study"], wish)[tmp_path / "study"].path
+    damage(sorted((tmp_path / "study" / "ct").iterdir()), list(range(1, 30, 2)))
+    choice = choose_series([tmp_path / "study"], wish)[tmp_path / "study"]
+    assert not choice.path
+    assert "15 images, 5 mm thick, refused: header_damaged" in choice.why
+
+
+@settings(deadline=None)
+@given(
+    count=st.integers(2, 9),
+    lost=st.dictionaries(st.integers(0, 8), st.sampled_from(HOW)),
+    on_bad=st.sampled_from(get_args(OnBad)),
+)
+def test_the_step_is_the_true_one_or_nothing_is_read(
+    count: int, lost: dict[int, str], on_bad: OnBad
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        volume = np.arange(count, dtype=np.int16)[:, None, None] + np.zeros((1, 4, 4), np.int16)
+        write_dicom_series(folder, volume, spacing=(STEP_MM, 1.0, 1.0))
+        files = sorted(Path(folder).iterdir())
+        (whole,) = scan_tree(folder)
+        lost = {number: how for number, how in lost.items() if number < count}
+        for number, how in lost.items():
+            damage(files, [number], how)
+        opened = open_or_refuse(Path(folder), whole.series, on_bad)
+        rows = [row for row in scan_tree(folder) if row.series == whole.series]
+        fits = ("ok", "on_bad=quarantine") if on_bad == "quarantine" else ("ok",)
+        assert any(row.verdict in fits or row.fix in fits for row in rows) == (opened is not None)
+        assert lost or opened is not None
+        if opened is not None:
+            assert opened.spacing[0] == pytest.approx(STEP_MM)
+            shown = opened.read()[0, :, 0, 0]
+            assert (np.diff(shown) == 1).all()
+            assert set(shown.tolist()).isdisjoint(lost)
