@@ -13,13 +13,13 @@ from typing import Any
 
 from medvid.contract import DataError, GeometryError, Stack
 from medvid.io.dicom_frames import expand_frames
-from medvid.io.dicom_groups import Found, Lost, common_folder, count_lost, group_series
+from medvid.io.dicom_groups import Lost, common_folder, count_lost, group_series
 from medvid.io.dicom_headers import read_header
 from medvid.io.dicom_pixels import choose_dtype, read_slices
 from medvid.io.dicom_refusals import NO_RIVALS
 from medvid.io.dicom_regularity import head, may_hide_gaps, name_images
 from medvid.io.dicom_select import Selection, describe_found, read_selection
-from medvid.io.dicom_series import OnBad, OnGap, Refusal, Series
+from medvid.io.dicom_series import Found, OnBad, OnGap, Refusal, Series
 from medvid.io.dicom_slice import Interner, SliceHeader, list_paths
 from medvid.io.dicom_stack import stack_from_series
 from medvid.io.geometry import PlaneOrAuto

@@ -20,6 +20,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from medvid.contract import DataError
 from medvid.io.dicom_fragments import END_OF_SEQUENCE, ITEM, count_fragments
+from medvid.io.dicom_streams import read_stream_shape
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -81,6 +82,7 @@ class Elements:
         length: of the pixels' bytes; 0 where they are compressed.
         items: where the first item of compressed pixels begins; -1 where there are none.
         fragments: of compressed pixels that are whole; -1 where there are none.
+        stream_shape: rows and columns that compressed pixels state; (0, 0) where they do not.
     """
 
     values: Mapping[int, bytes]
@@ -90,6 +92,7 @@ class Elements:
     length: int
     items: int = -1
     fragments: int = -1
+    stream_shape: tuple[int, int] = (0, 0)
 
 
 def looks_like_dicom(start: bytes) -> bool:
@@ -130,7 +133,11 @@ def read_elements(path: Path, wanted: frozenset[int]) -> Elements:
                 found = _ask_pydicom(path, wanted)
             if found.items < 0:
                 return found
-            return replace(found, fragments=count_fragments(file, found.items, found.syntax))
+            return replace(
+                found,
+                fragments=count_fragments(file, found.items, found.syntax),
+                stream_shape=read_stream_shape(file, found.items),
+            )
     except OSError as error:
         if error.strerror is None:
             # Not the disk's error but pydicom's, of a length that leads out of the file.

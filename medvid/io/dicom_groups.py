@@ -1,8 +1,4 @@
-"""Headers of many files -> series that are stacks, and refusals of all that are not.
-
-A refusal is fixable where an option of `open_stack` makes a stack of the images; that it does is
-tried out on the headers first.
-"""
+"""Headers of many files -> series that are stacks, and refusals of all that are not."""
 
 import os
 from collections import Counter, defaultdict
@@ -12,34 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from medvid.contract import GeometryError
 from medvid.io.dicom_elements import NO_PIXELS
-from medvid.io.dicom_parts import is_stack, part_slices
+from medvid.io.dicom_judge import judge, keep_only, merge, refuse
+from medvid.io.dicom_parts import part_slices
 from medvid.io.dicom_refusals import FOREIGN, NO_RIVALS, refuse_image
-from medvid.io.dicom_regularity import (
-    head,
-    list_places,
-    longest_even_run,
-    may_hide_gaps,
-    name_images,
-    normal_of,
-    order_slices,
-)
-from medvid.io.dicom_series import Fix, OnBad, OnGap, Refusal, Series, build_series
+from medvid.io.dicom_series import Found, OnBad, OnGap, Refusal, Series
+from medvid.io.dicom_singles import collect_singles
 from medvid.io.dicom_slice import SliceHeader, list_paths
-from medvid.io.geometry import nearest_plane
 from medvid.io.sidecars import is_other_kind
-from medvid.io.wording import agree, count
 
 PLACE_DECIMALS = 2
 """Of a position in mm: copies of an image agree to the last digit, and slices lie further apart."""
-
-EVEN_SHARE = 0.5
-"""A run of even steps is offered as a stack of its own when it holds this share of the slices."""
-
-SCOUT_IMAGES = 3
-"""So few images in another direction than the stack's are a localizer, whatever they call
-themselves: scouts come one, two or three at a time."""
 
 APART_BY_FOLDER = frozenset({"duplicate_slice", "repeated_positions", "uneven_steps"})
 """What is no fault where every folder holds a stack of its own under one series' UID. Missing
@@ -55,8 +34,6 @@ LOST = frozenset({"header_damaged", "empty_file"})
 
 Lost = Mapping[Path, int]
 """How many files of a folder may have been slices."""
-
-Found = Series | Refusal
 
 
 def group_series(
@@ -81,9 +58,7 @@ def group_series(
     ]
 
 
-def count_lost(
-    headers: Iterable[SliceHeader], refused: Iterable[tuple[str, str]]
-) -> Counter[Path]:
+def count_lost(headers: Iterable[SliceHeader], refused: Iterable[tuple[str, str]]) -> Counter[Path]:
     """Counts, for each folder, files that may have been slices, of whichever series.
 
     Args:
@@ -225,179 +200,17 @@ def _sort_out(
     broken: list[Refusal] = []
     placed: list[SliceHeader] = []
     for (code, sentence), members in refused.items():
-        (found if code in FOREIGN else broken).append(_refuse(members, code, sentence))
+        (found if code in FOREIGN else broken).append(refuse(members, code, sentence))
         placed += members if code in PLACED else []
     parts = part_slices([*whole, *placed]) if whole else []
     if not parts:
-        return [*found, *([_merge(broken)] if broken else [])]
+        return [*found, *([merge(broken)] if broken else [])]
     lost = {id(image) for one in broken for image in one.images} - {id(image) for image in placed}
     usable = {id(image) for image in whole}
     for number, (label, members) in enumerate(parts):
         known = {id(image) for image in members} | (lost if number == 0 else set())
-        bad = [_keep_only(one, known) for one in broken]
+        bad = [keep_only(one, known) for one in broken]
         good = [image for image in members if id(image) in usable]
-        one = _judge(good, [one for one in bad if one.images], beside, on_gap, on_bad)
+        one = judge(good, [one for one in bad if one.images], beside, on_gap, on_bad)
         found.append(replace(one, part=label))
-    return _collect_singles(found)
-
-
-def _refuse(members: Sequence[SliceHeader], code: str, sentence: str) -> Refusal:
-    subject = name_images(members)
-    if len(members) > 1:
-        subject = f"each of {count(len(members), 'image')} ({subject})"
-    reason = f"{head(members[0])}{subject} {sentence}"
-    return Refusal(tuple(members), code, reason, tuple(list_paths(members)))
-
-
-def _keep_only(refusal: Refusal, known: set[int]) -> Refusal:
-    images = tuple(image for image in refusal.images if id(image) in known)
-    return replace(refusal, images=images, files=tuple(list_paths(images)))
-
-
-def _merge(broken: Sequence[Refusal]) -> Refusal:
-    """Makes one refusal of several; the commonest fault stands first."""
-    worst, *others = sorted(broken, key=lambda refusal: -len(refusal.images))
-    rest = [image for one in others for image in one.images]
-    reason = worst.reason
-    if rest:
-        reason += (
-            f" {count(len(rest), 'other image')} {agree(len(rest), 'has', 'have')} other faults "
-            f"({name_images(rest)})."
-        )
-    files = tuple(list_paths([*worst.images, *rest]))
-    return replace(worst, images=(*worst.images, *rest), reason=reason, files=files)
-
-
-def _judge(
-    good: Sequence[SliceHeader],
-    bad: Sequence[Refusal],
-    beside: int,
-    on_gap: OnGap,
-    on_bad: OnBad,
-) -> Found:
-    """Builds the stack of one part; broken images among its slices are its fault or left out."""
-    if not bad:
-        found = _build(good, on_gap)
-        hidden = isinstance(found, Series) and may_hide_gaps(len(good), beside)
-        return _refuse_hidden_gaps(good, beside) if hidden else found
-    worst = _merge(bad)
-    everything = (*worst.images, *good)
-    if may_hide_gaps(len(good), len(worst.images) + beside):
-        return replace(worst, images=everything)
-    rest = _build(good, on_gap)
-    it = agree(len(worst.images), "it", "them")
-    if on_bad == "quarantine":
-        if isinstance(rest, Series):
-            note = (
-                f"{count(len(worst.images), 'broken image')} "
-                f"{agree(len(worst.images), 'was', 'were')} left out "
-                f"({name_images(worst.images)}; on_bad: quarantine)."
-            )
-            return replace(rest, notes=(*rest.notes, note), left_out=len(worst.images))
-        return replace(rest, images=everything)
-    reason = worst.reason
-    fix: Fix = {}
-    if isinstance(rest, Series):
-        fix = {"on_bad": "quarantine"}
-        reason += (
-            f" The other {count(len(good), 'image')} {agree(len(good), 'is', 'are')} a regular "
-            f"stack: leave {it} out with `on_bad: quarantine`, or export {it} again."
-        )
-    elif "on_gap" in rest.fix:
-        fix = {"on_bad": "quarantine", **rest.fix}
-        reason += (
-            f" Slices are missing without {it}: export {it} again, or use `on_bad: quarantine` "
-            f"with `on_gap: {rest.fix['on_gap']}`."
-        )
-    return replace(worst, images=everything, reason=reason, fix=fix)
-
-
-def _refuse_hidden_gaps(good: Sequence[SliceHeader], beside: int) -> Refusal:
-    reason = (
-        f"{head(good[0])}{count(beside, 'file')} beside its {len(good)} images "
-        f"{agree(beside, 'is', 'are')} damaged or empty, so that slices between them may be "
-        "missing without a trace. Export the series again; or, if these files are none of its "
-        "slices, move them elsewhere."
-    )
-    return Refusal(tuple(good), "header_damaged", reason, tuple(list_paths(good)))
-
-
-def _build(slices: Sequence[SliceHeader], on_gap: OnGap) -> Found:
-    try:
-        return build_series(slices, on_gap=on_gap)
-    except GeometryError as error:
-        more, fix = _find_fix(slices, error)
-        files = tuple(Path(file) for file in error.files)
-        return Refusal(tuple(slices), error.code, f"{error.message}{more}", files, fix)
-
-
-def _find_fix(slices: Sequence[SliceHeader], error: GeometryError) -> tuple[str, Fix]:
-    """Returns a further sentence on uneven slices, and the option that makes a stack of them."""
-    if error.code == "missing_slices":
-        more = " Ask for what is missing,"
-    elif error.code == "uneven_steps":
-        more = f"{_offer_even_run(slices)} Export the series with even steps,"
-    else:
-        return "", {}
-    keep = "keep the slices at their true positions with `on_gap: keep`, or leave the series out."
-    if is_stack(slices, "resample"):
-        return f"{more} fill such gaps with `on_gap: resample`, {keep}", {"on_gap": "resample"}
-    if is_stack(slices, "keep"):
-        return f"{more} {keep}", {"on_gap": "keep"}
-    return f"{more.removesuffix(',')}, or leave it out.", {}
-
-
-def _offer_even_run(slices: Sequence[SliceHeader]) -> str:
-    ordered, along = order_slices([place[0] for place in list_places(slices)])
-    first, last = longest_even_run(along)
-    run = ordered[first : last + 1]
-    if len(run) < max(2, EVEN_SHARE * len(ordered)) or not is_stack(run):
-        return ""
-    step = (along[last] - along[first]) / (last - first)
-    return (
-        f" The {len(run)} slices from {along[first]:.1f} to {along[last]:.1f} mm ({run[0].name} to "
-        f"{run[-1].name}) are evenly {step:.2f} mm apart: in a folder of their own, they are a "
-        "stack."
-    )
-
-
-def _is_broken_stack(one: Found) -> bool:
-    return isinstance(one, Refusal) and len(one.images) > 1 and one.code not in FOREIGN
-
-
-def _collect_singles(found: list[Found]) -> list[Found]:
-    """Calls single images beside a stack what they are: no second stack, perhaps a scout."""
-    stacks = [one for one in found if isinstance(one, Series)]
-    main = max(stacks, key=lambda one: len(one.slices), default=None)
-    singles = [one for one in found if isinstance(one, Refusal) and one.code == "single_image"]
-    if main is None and len(singles) > 1:
-        images = [image for one in singles for image in one.images]
-        sentence = (
-            "differs from all others in direction, size or pixel size, so no two of them make a "
-            "stack (a turning view, or single pictures)."
-        )
-        return [*(one for one in found if one not in singles), _refuse(images, "mixed", sentence)]
-    if main is None and not any(_is_broken_stack(one) for one in found):
-        return found
-    scouts = [] if main is None else [one for one in found if _is_scout(one, main)]
-    kept = [one for one in found if not any(one is other for other in (*scouts, *singles))]
-    alone = [image for one in singles for image in one.images]
-    sentence = "is no slice of the series' stack: another matrix, pixel size or phase."
-    if alone:
-        kept.append(_refuse(alone, "single_image", sentence))
-    turned = [image for one in scouts if one.first not in alone for image in one.images]
-    if turned:
-        sentence = "lies across the series' stack: a localizer (scout), not a slice."
-        kept.append(_refuse(turned, "localizer", sentence))
-    return kept
-
-
-def _is_scout(found: Found, main: Series) -> bool:
-    """Whether a few images lie across a stack under the same UID."""
-    images = found.images
-    if len(images) > SCOUT_IMAGES or len(main.slices) <= SCOUT_IMAGES:
-        return False
-    if any(image.orientation is None for image in images):
-        return False
-    plane = nearest_plane(normal_of(images[0]))
-    return plane != nearest_plane(normal_of(main.first))
+    return collect_singles(found)

@@ -188,6 +188,7 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         offset=elements.offset,
         length=elements.length,
         cut=0 <= elements.fragments < max(frames, 1),
+        stream_shape=elements.stream_shape,
         splitting=tuple(plain_number(text) for text in values.joined(SPLITTING)),
         times=values.joined(TIMES),
         thickness=None if thickness is None else thickness[0],

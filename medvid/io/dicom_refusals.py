@@ -181,12 +181,19 @@ def _refuse_scale(header: SliceHeader) -> tuple[str, str] | None:
 
 
 def _refuse_bytes(header: SliceHeader) -> tuple[str, str] | None:
-    """Refuses pixels that are cut off, or of which there are more than the header explains."""
+    """Refuses pixels that are cut off, or of which the header says another number."""
     if header.cut:
         return (
             "truncated",
             "is cut off or damaged: its compressed pixels end before they should. Copy or export "
             "it again.",
+        )
+    if header.stream_shape not in ((0, 0), header.shape):
+        rows, columns = header.stream_shape
+        return (
+            "stream_shape",
+            f"is compressed as {rows} x {columns} pixels, and its header says {header.shape[0]} x "
+            f"{header.shape[1]}. Export it again.",
         )
     if header.offset < 0 and (header.syntax not in NATIVE or header.syntax in UNCOMPRESSED):
         return None

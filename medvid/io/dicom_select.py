@@ -6,9 +6,8 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from medvid.contract import ConfigError
-from medvid.io.dicom_groups import Found
 from medvid.io.dicom_regularity import normal_of
-from medvid.io.dicom_series import Series
+from medvid.io.dicom_series import Found, Series
 from medvid.io.geometry import Plane, nearest_plane
 
 THICKNESS_MM = 0.05

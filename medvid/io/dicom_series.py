@@ -111,6 +111,10 @@ class Refusal:
         return _join_token(self.first, self.part)
 
 
+Found = Series | Refusal
+"""What images turn out to be."""
+
+
 def _join_token(image: SliceHeader, part: str) -> str:
     return f"{image.token}:{part}" if part else image.token
 

@@ -86,6 +86,7 @@ class SliceHeader:
         offset: where the pixels' bytes begin; -1 when they are encapsulated, -2 without any.
         length: of the pixels' bytes; 0 when they are compressed.
         cut: whether compressed pixels end before they should.
+        stream_shape: (rows, columns) that compressed pixels state; (0, 0) where they do not.
         splitting: values of the `SPLITTING` tags, as text.
         times: values of the `TIMES` tags, as text.
         thickness: of the slice in mm; None when absent.
@@ -125,6 +126,7 @@ class SliceHeader:
     offset: int
     length: int
     cut: bool
+    stream_shape: tuple[int, int]
     splitting: tuple[str, ...]
     times: tuple[str, ...]
     thickness: float | None

@@ -15,10 +15,10 @@ from typing import Literal, TypeGuard
 import numpy as np
 
 from medvid.io.dicom import read_headers
-from medvid.io.dicom_groups import Found, count_lost, group_series
+from medvid.io.dicom_groups import count_lost, group_series
 from medvid.io.dicom_regularity import normal_of
 from medvid.io.dicom_select import describe_found
-from medvid.io.dicom_series import Series
+from medvid.io.dicom_series import Found, Series
 from medvid.io.geometry import nearest_plane
 from medvid.io.ordering import NaturalKey, natural_key
 from medvid.io.scan_pool import start_pool

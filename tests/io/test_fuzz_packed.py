@@ -3,8 +3,8 @@
 `test_fuzz.py` asks pydicom what a damaged file shows, and both unpack with the same codecs: where a
 codec makes something up, they agree. Here the answer is known before anything is packed, so it must
 be damage that a reader can notice: files that are cut off, zeros in place of their end, and single
-tags that say how pixels lie. A bit turned over within packed pixels, or two tags that agree on
-another image (half the rows of twice the length), can be noticed by nobody and are left out.
+tags that say how pixels lie, or rows and columns of the same number of pixels where the packed ones
+state their own. A bit turned over within packed pixels can be noticed by nobody and is left out.
 """
 
 import tempfile
@@ -60,7 +60,11 @@ LAYOUT = st.one_of(
     ),
     st.tuples(st.just("drop"), st.sampled_from([*BINARY, "PixelData"])),
     st.tuples(st.just("syntax"), st.sampled_from([*SYNTAXES, *PACKED.values()])),
+    st.tuples(st.just("longer"), st.sampled_from([2, 4])),
 )
+SHAPED = ("jpeg", "jpeg_2000", "jpeg_ls")
+"""Kinds whose packed pixels state their rows and columns."""
+
 LOSSES = st.one_of(
     # Near the end as often as anywhere: that is where codecs are silent.
     st.tuples(st.just("short_by"), st.one_of(st.integers(1, 64), st.integers(1, 2000))),
@@ -132,10 +136,19 @@ def write_jpeg_ls(folder: Path) -> Truth:
     return shown
 
 
+def lengthen_rows(file: Path, times: int) -> None:
+    """Says that there are fewer rows of so many times the length."""
+    image = pydicom.dcmread(file)
+    image.Rows, image.Columns = image.Rows // times, image.Columns * times
+    image.save_as(file)
+
+
 def lose(file: Path, edit: Edit) -> None:
     kind, how = edit
     content = file.read_bytes()
-    if kind == "short_by":
+    if kind == "longer":
+        lengthen_rows(file, how)
+    elif kind == "short_by":
         file.write_bytes(content[:-how])
     elif kind == "blank":
         kept = content[:-how]
@@ -154,6 +167,8 @@ def check_packed(
     for which, edit in (*layout, *losses):
         if (kind, edit[0]) == ("plain", "blank"):
             continue  # black pixels are pixels
+        if edit[0] == "longer" and kind not in SHAPED:
+            continue
         for file in files if which < 0 else files[which : which + 1]:
             if file.exists():
                 lose(file, edit)
