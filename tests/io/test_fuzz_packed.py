@@ -8,7 +8,7 @@ state their own. A bit turned over within packed pixels can be noticed by nobody
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -174,19 +174,28 @@ def check_packed(
                 lose(file, edit)
     if not any((folder / "s").iterdir()):
         return
+    removed = {number for number, file in enumerate(files) if not file.exists()}
     places = [folder / "s", *(Path(row.path) for row in scan_all(folder) if row.verdict == "ok")]
     for place in places:
         opened = open_or_refuse(place)
         if not isinstance(opened, MedvidError):
-            compare_with_drawn(shown, *opened)
+            compare_with_drawn(shown, *opened, removed)
 
 
-def compare_with_drawn(shown: Truth, stack: Stack, voxels: NDArray[Any]) -> None:
-    """Asserts that slices are those that were drawn, in their order, at even steps."""
+def compare_with_drawn(
+    shown: Truth, stack: Stack, voxels: NDArray[Any], removed: Set[int] = frozenset()
+) -> None:
+    """Asserts that slices are those that were drawn, in their order, at their places.
+
+    Only removed files leave no trace: what is skipped was one of them.
+    """
     tokens = list(shown)
     numbers = [tokens.index(key.partition("#")[0]) for key in stack.frame_keys]
     assert len(numbers) == stack.num_frames
-    assert set(np.diff(numbers)) == {1}
+    assert numbers == sorted(numbers)
+    assert set(range(numbers[0], numbers[-1])) - set(numbers) <= removed
+    np.testing.assert_allclose(np.diff(stack.positions), np.diff(numbers) * SPACING_MM[0])
+    assert np.ptp(np.diff(numbers)) == 0
     np.testing.assert_array_equal(voxels[0], np.stack([shown[tokens[one]] for one in numbers]))
 
 

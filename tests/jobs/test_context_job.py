@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 
 import medvid
 from medvid.config import read_config
-from medvid.io.write import write_nifti
+from medvid.io.write import write_dicom_series, write_nifti
 from medvid.jobs.context import plan_context, study_context
 from medvid.jobs.study import open_study
 
@@ -182,6 +183,42 @@ def of_slices(project: Path) -> list[str]:
         rows += [f"c{case},p{case},scans/case {case}.npy,{k},{v}" for k, v in enumerate(labels)]
     (project / "slices.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return ["data.manifest=slices.csv"]
+
+
+def test_slices_named_by_uid_are_studied_like_slices_named_by_number(project: Path) -> None:
+    """Of DICOM series, half of them acquired downwards: only positions tell a slice's number."""
+    tables = {"slice": ["case_id,patient_id,path,label,slice"]}
+    tables["sop_uid"] = ["case_id,patient_id,path,label,sop_uid"]
+    rng = np.random.default_rng(0)
+    for case in range(8):
+        bright = rng.permutation([True, True, False, False])
+        volume = rng.normal(20, 10, (4, 16, 16)) + 60 * bright[:, None, None]
+        place = project / f"ct{case}"
+        write_dicom_series(
+            place,
+            volume.astype(np.int16),
+            spacing=(5.0, 1.0, 1.0),
+            patient_id=f"P{case}",
+            reverse=case % 2 == 1,
+        )
+        images = [pydicom.dcmread(file) for file in place.iterdir()]
+        images.sort(key=lambda image: float(image.ImagePositionPatient[2]))
+        for number, image in enumerate(images):
+            label = "bright" if bright[number] else "dark"
+            row = f"c{case},p{case},ct{case},{label}"
+            tables["slice"].append(f"{row},{number}")
+            tables["sop_uid"].append(f"{row},{image.SOPInstanceUID}")
+    found = {}
+    for column, rows in tables.items():
+        (project / f"{column}.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        folder = run_tiny(project, "data.task=slice", f"data.manifest={column}.csv")
+        found[column] = pd.read_csv(folder / "predictions" / "w1.csv")
+    table = found["slice"]
+    assert len(table) == 8 * 4 * 2
+    for _, one in table.groupby(["fold", "seed"]):  # the predictions of one network
+        is_bright = one["label"] == "bright"
+        assert one["prob_bright"][is_bright].min() > one["prob_bright"][~is_bright].max()
+    pd.testing.assert_frame_equal(found["slice"], found["sop_uid"])
 
 
 def test_a_fixed_split_is_planned_with_the_patients_that_are_tested(project: Path) -> None:
