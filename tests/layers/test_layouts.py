@@ -275,6 +275,49 @@ def test_densenet_answers_a_still_clip_as_before() -> None:
     torch.testing.assert_close(deep.features(clips), wanted, atol=1e-4, rtol=1e-4)
 
 
+def run_googlenet(state: Mapping[str, Tensor], pictures: Tensor) -> Tensor:
+    """Returns what torchvision's googlenet averages before its classifier, from its weights."""
+
+    def unit(maps: Tensor, name: str, stride: int = 1) -> Tensor:
+        kernel = state[f"{name}.conv.weight"]
+        maps = functional.conv2d(maps, kernel, None, stride, kernel.shape[-1] // 2)
+        mean, var, weight, bias = (
+            state[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return functional.relu(functional.batch_norm(maps, mean, var, weight, bias, eps=1e-3))
+
+    def shrink(maps: Tensor, kernel: int) -> Tensor:
+        return functional.max_pool2d(maps, kernel, 2, ceil_mode=True)
+
+    maps = shrink(unit(pictures, "conv1", stride=2), 3)
+    maps = shrink(unit(unit(maps, "conv2"), "conv3"), 3)
+    for block in INCEPTION:
+        if block in ("4a", "5a"):
+            maps = shrink(maps, 3 if block == "4a" else 2)
+        name = f"inception{block}"
+        outs = [unit(maps, f"{name}.branch1")]
+        outs += [
+            unit(unit(maps, f"{name}.{branch}.0"), f"{name}.{branch}.1")
+            for branch in ("branch2", "branch3")
+        ]
+        pooled = functional.max_pool2d(maps, 3, 1, padding=1)
+        maps = torch.cat([*outs, unit(pooled, f"{name}.branch4.1")], dim=1)
+    return maps.mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_googlenet_answers_a_still_clip_as_before(planar: bool) -> None:
+    """Of 63 rows, where TensorFlow's padding and torchvision's are one."""
+    state = {
+        name: w / w[0].numel() ** 0.5 if w.ndim == 4 else w for name, w in make_googlenet().items()
+    }
+    pictures, clips = show(63)
+    wanted = run_googlenet(state, pictures)
+    assert wanted.std() > 1e-3
+    deep = start("i3d", state, width=8, stem_stride=(1, 2, 2), planar=planar)
+    torch.testing.assert_close(deep.features(clips), wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_vgg_16_describes_the_positions_of_a_frame_as_before() -> None:
     """Up to conv5_3 before its ReLU, as ActionVLAD takes it."""
     torch.manual_seed(0)
