@@ -416,6 +416,9 @@ FIELDS: dict[str, tuple[int, str]] = {
     **{f"quatern{n}": (256 + 4 * n, "<f") for n in range(6)},
     **{f"srow{n}": (280 + 4 * n, "<f") for n in range(12)},
 }
+MM = {1: 1000.0, 3: 0.001}
+"""What a header's codes for metres and micrometres are in mm; every other one is taken as mm."""
+
 INTEGERS = st.sampled_from([-32768, -1, 0, 1, 2, 3, 4, 5, 7, 8, 16, 64, 128, 256, 512, 768, 32767])
 REALS = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0, 0.5, float("nan"), float("inf"), 1e30, 1e-30]),
@@ -474,7 +477,9 @@ def compare_with_nibabel(path: Path, stack: Stack, voxels: NDArray[Any]) -> None
     array = np.asanyarray(image.dataobj).reshape(image.shape[:3])
     t, h, w = np.meshgrid(*(np.arange(n) for n in voxels.shape[1:]), indexing="ij")
     places = stack.affine @ np.stack([t.ravel(), h.ravel(), w.ravel(), np.ones(t.size)])
-    index = np.linalg.solve(RAS_TO_LPS @ image.affine, places)[:3]
+    affine = image.affine.copy()
+    affine[:3] *= MM.get(int(image.header["xyzt_units"]) & 7, 1.0)  # nibabel leaves them alone
+    index = np.linalg.solve(RAS_TO_LPS @ affine, places)[:3]
     at = np.rint(index).astype(int)
     assert np.abs(index - at).max() < 0.01
     assert at.min() >= 0
