@@ -21,6 +21,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from medvid.contract import DataError
 from medvid.io.dicom_fragments import END_OF_SEQUENCE, ITEM, count_fragments
 from medvid.io.dicom_streams import read_stream_shape
+from medvid.io.sidecars import MARK
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -101,7 +102,7 @@ def looks_like_dicom(start: bytes) -> bool:
     Files without the preamble begin with a tag of group 2 or 8; its element's high byte is 0.
     """
     bare = start[:2] in (b"\x02\x00", b"\x08\x00") and len(start) > 8 and start[3] == 0
-    return start[128:132] == b"DICM" or bare
+    return start[PREAMBLE - len(MARK) : PREAMBLE] == MARK or bare
 
 
 def read_elements(path: Path, wanted: frozenset[int]) -> Elements:
@@ -113,17 +114,7 @@ def read_elements(path: Path, wanted: frozenset[int]) -> Elements:
     try:
         with path.open("rb", buffering=0) as file:
             start = file.read(FIRST_READ)
-            if not start:
-                raise DataError(f"{path} is empty (0 bytes).", code="empty_file", files=[path])
-            if not start.strip(b"\0"):
-                raise DataError(
-                    f"{path} holds nothing but zeros where its header should be: a copy that was "
-                    "broken off. Copy it again.",
-                    code="header_damaged",
-                    files=[path],
-                )
-            if not looks_like_dicom(start[:PREAMBLE]):
-                raise DataError(f"{path} is not a DICOM file.", code="not_dicom", files=[path])
+            _refuse_start(path, start)
             found = _walk(start, wanted, whole=len(start) < FIRST_READ)
             if found is None and len(start) == FIRST_READ:
                 start += file.read(SECOND_READ)
@@ -149,6 +140,23 @@ def read_elements(path: Path, wanted: frozenset[int]) -> Elements:
         raise damaged_header(path) from None
 
 
+def _refuse_start(path: Path, start: bytes) -> None:
+    if not start:
+        raise DataError(f"{path} is empty (0 bytes).", code="empty_file", files=[path])
+    cut = PREAMBLE - len(MARK) < len(start) < PREAMBLE and MARK.startswith(
+        start[PREAMBLE - len(MARK) :]
+    )
+    if cut or not start.strip(b"\0"):
+        raise DataError(
+            f"{path} ends before its header, or holds nothing but zeros there: a copy that was "
+            "broken off. Copy it again.",
+            code="header_damaged",
+            files=[path],
+        )
+    if not looks_like_dicom(start[:PREAMBLE]):
+        raise DataError(f"{path} is not a DICOM file.", code="not_dicom", files=[path])
+
+
 def damaged_header(path: Path) -> DataError:
     """Returns the error of a header that cannot be read to its end."""
     return DataError(
@@ -164,7 +172,7 @@ class _Odd(Exception):  # noqa: N818  (no error: pydicom is asked instead)
 
 def _walk(data: bytes, wanted: frozenset[int], *, whole: bool) -> Elements | None:
     """Returns the elements of an ordinary file; None where pydicom must say what it is."""
-    if data[128:PREAMBLE] != b"DICM":
+    if data[PREAMBLE - len(MARK) : PREAMBLE] != MARK:
         return None
     values: dict[int, bytes] = {}
     try:
@@ -287,8 +295,14 @@ def _ask_pydicom(path: Path, wanted: frozenset[int]) -> Elements:
 
 
 def _raw(dataset: pydicom.Dataset, tag: int) -> bytes:
-    value: Any = dataset.get_item(tag).value
-    return value if isinstance(value, bytes) else b""
+    element: Any = dataset.get_item(tag)
+    value = element.value
+    if not isinstance(value, bytes):
+        return b""
+    length = getattr(element, "length", UNDEFINED)
+    if length != UNDEFINED and len(value) < length:
+        raise InvalidDicomError  # the file ends within it: half a UID is another series' UID
+    return value
 
 
 def _find_pixels(file: BinaryIO, syntax: str) -> tuple[int, int, int]:

@@ -63,11 +63,27 @@ def count_lost(headers: Iterable[SliceHeader], refused: Iterable[tuple[str, str]
 
     Args:
         headers: of images; one that was cut off before it named its series is counted.
-        refused: reason code and file of what has no header.
+        refused: reason code and file of what has no header; one without any trace of DICOM is
+            counted where the images beside it are called alike.
     """
-    files = [Path(file) for code, file in refused if code in LOST]
-    files += [one.path for one in headers if one.offset == NO_PIXELS and not one.uid]
-    return Counter(file.parent for file in files if not is_other_kind(file))
+    files = []
+    endings = set()
+    for one in headers:
+        endings.add((one.path.parent, _ending(one.path)))
+        if one.offset == NO_PIXELS and not one.uid:
+            files.append(one.path)
+    for code, name in refused:
+        file = Path(name)
+        overwritten = code == "not_dicom" and (file.parent, _ending(file)) in endings
+        if (code in LOST or overwritten) and not is_other_kind(file):
+            files.append(file)
+    return Counter(file.parent for file in files)
+
+
+def _ending(file: Path) -> str:
+    """Returns the ending of a name; numbers, as UIDs end in them, are one ending."""
+    ending = file.suffix.lower()
+    return "" if ending.removeprefix(".").isdecimal() else ending
 
 
 def part_by_series(headers: Iterable[SliceHeader]) -> list[list[SliceHeader]]:
@@ -110,11 +126,22 @@ def sort_series(
 
 
 def _count_beside(images: Sequence[SliceHeader], lost: Lost) -> int:
-    """Counts files in the images' folders that may have been slices between them."""
-    files = list_paths(images)
-    if len(files) == 1:
+    """Counts files that may have been slices between images.
+
+    They lie in the images' folder; where these are spread over several, anywhere below the lowest
+    folder that holds all.
+    """
+    if len({image.path for image in images}) == 1:
         return 0  # there is nothing between the frames of one file
-    return sum(lost.get(folder, 0) for folder in {file.parent for file in files})
+    return sum(pick_lost(lost, images).values())
+
+
+def pick_lost(lost: Lost, images: Sequence[SliceHeader]) -> Lost:
+    """Returns of what was lost what may have lain between images."""
+    common = common_folder(images)
+    if all(image.path.parent == common for image in images):
+        return {common: lost[common]} if common in lost else {}
+    return {folder: number for folder, number in lost.items() if folder.is_relative_to(common)}
 
 
 def locate(images: Sequence[SliceHeader]) -> Path:

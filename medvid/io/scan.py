@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from medvid.contract import DataError
-from medvid.io.dicom_groups import Lost, count_lost, part_by_series
+from medvid.io.dicom_groups import count_lost, part_by_series, pick_lost
 from medvid.io.dicom_slice import Interner, SliceHeader
 from medvid.io.endings import ARRAYS, META_IMAGE, NIFTI, NRRD, PICTURES, VOXEL_FILES
 from medvid.io.frames import is_frame_folder
@@ -86,7 +86,7 @@ def scan_tree(
                 progress(done, len(files))
         lost = count_lost(headers, ((row.code, row.path) for row in rows))
         series = [
-            SeriesTask(tuple(images), _pick(lost, images), pixels)
+            SeriesTask(tuple(images), pick_lost(lost, images), pixels)
             for images in part_by_series(headers)
         ]
         headers.clear()
@@ -98,12 +98,6 @@ def scan_tree(
     if ignored:
         rows.append(_count_ignored(root, ignored))
     return rows
-
-
-def _pick(lost: Lost, images: Sequence[SliceHeader]) -> Lost:
-    """Returns what was lost in the folders of images."""
-    folders = {image.path.parent for image in images}
-    return {folder: lost[folder] for folder in folders if folder in lost}
 
 
 def _plan(

@@ -17,15 +17,20 @@ from numpy.typing import NDArray
 
 from medvid.contract import GeometryError, MedvidError, Stack
 from medvid.io import open_stack
+from medvid.io.dicom import read_headers
+from medvid.io.dicom_elements import NO_PIXELS
+from medvid.io.dicom_groups import count_lost
+from medvid.io.dicom_headers import read_header
 from medvid.io.dicom_series import OnBad
 from medvid.io.scan import scan_tree
 from medvid.io.study_series import Wish, choose_series
 from medvid.io.write import write_dicom_series
 
 STEP_MM = 5.0
-HOW = ("empty", "preamble", "nameless", "damaged", "pixels")
-"""What is left of a file: nothing, zeros, a header that ends before its series' number or within
-the pixels' length, or a header whose pixels are cut off."""
+HOW = ("empty", "preamble", "mark", "nameless", "renamed", "damaged", "page", "pixels")
+"""What is left of a file: nothing, zeros, half the mark behind them, a header that ends before or
+within its series' number or within the pixels' length, a web page in its place, or a header whose
+pixels are cut off."""
 
 SERIES_TAG, PIXELS_TAG = b"\x20\0\x0e\0", b"\xe0\x7f\x10\0"
 
@@ -36,11 +41,15 @@ def damage(files: list[Path], which: list[int], how: str = "damaged") -> None:
         kept = {
             "empty": 0,
             "preamble": 100,
+            "mark": 130,
             "nameless": content.index(SERIES_TAG),
+            "renamed": content.index(SERIES_TAG) + 20,
             "damaged": content.rindex(PIXELS_TAG) + 9,
+            "page": 0,
             "pixels": len(content) - 10,
         }
-        files[number].write_bytes(content[: kept[how]])
+        page = b"<html>Log in again</html>" * (how == "page")
+        files[number].write_bytes(content[: kept[how]] + page)
 
 
 def open_or_refuse(path: Path, series: str, on_bad: OnBad) -> Stack | None:
@@ -86,6 +95,34 @@ def test_every_second_broken_slice_is_not_left_out(series: Path) -> None:
     assert (row.verdict, row.code) == ("refused", "truncated")
     with pytest.raises(GeometryError):
         open_stack(series, on_bad="quarantine")
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["two folders", "a folder each"])
+def test_lost_slices_in_other_folders_of_the_series_count(series: Path, apart: bool) -> None:
+    files = sorted(series.iterdir())
+    damage(files, [1, 3, 5, 7], "empty")
+    for number, file in enumerate(files):
+        place = series / (f"{number}" if apart else "high" if number > 3 else "low")
+        place.mkdir(exist_ok=True)
+        file.rename(place / file.name)
+    (row,) = [row for row in scan_tree(series) if row.series]
+    assert (row.verdict, row.code) == ("refused", "header_damaged")
+    with pytest.raises(GeometryError, match="missing without a trace"):
+        open_stack(series)
+
+
+def test_whatever_is_left_of_a_header_is_no_slice_of_another_series(series: Path) -> None:
+    """Cut off anywhere before its pixels, a file is damaged, nameless, or a header alone."""
+    file = sorted(series.iterdir())[0]
+    content = file.read_bytes()
+    whole = read_header(file)
+    for kept in range(content.rindex(PIXELS_TAG)):
+        file.write_bytes(content[:kept])
+        headers, errors = read_headers([file])
+        if headers and headers[0].uid:
+            assert (headers[0].uid, headers[0].offset) == (whole.uid, NO_PIXELS)
+        else:
+            assert count_lost(headers, [(one.code, str(file)) for one in errors]), kept
 
 
 def test_what_lies_in_another_folder_is_no_lost_slice(series: Path) -> None:
