@@ -26,7 +26,7 @@ slices stay one: half of a series in each of two folders must not become two sta
 
 PLACED = frozenset({"truncated", "bits", "modality_lut", "rescale_invalid"})
 PLACED |= {"high_bit", "no_rescale", "not_hu"}
-PLACED |= {"syntax_unsupported", "codec_missing"}
+PLACED |= {"samples", "photometric", "syntax_unsupported", "codec_missing"}
 """Faults of an image's pixels: its place is known all the same."""
 
 LOST = frozenset({"header_damaged", "empty_file"})

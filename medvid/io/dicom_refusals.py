@@ -64,8 +64,12 @@ HOUNSFIELD = frozenset({"", "HU", "HOUNSFIELD", "HOUNSFIELD UNITS", "US", "UNSPE
 """A RescaleType that leaves CT in HU; `US` is DICOM's word for unspecified, and without any word HU
 are meant. `HU_MOD` are modified ones."""
 
-GREY = ("MONOCHROME1", "MONOCHROME2", "")
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+GREY = (*MONOCHROME, "")
 """Known meanings of grey values. Where nothing stands, they are taken as they are usual."""
+
+COLOR_SAMPLES = (3, 4)
+"""Values a pixel of colour images; those of four, CMYK and ARGB, are retired."""
 
 ORTHOGONAL_TOLERANCE = 1e-2
 """Of the row and column directions' lengths and scalar product. Directions written with two
@@ -91,7 +95,7 @@ def refuse_image(header: SliceHeader) -> tuple[str, str] | None:
         )
     if header.offset == NO_PIXELS or 0 in header.shape:
         return "no_pixel_data", "has no pixel data: it is a header alone."
-    if header.samples != 1 or header.photometric in ("RGB", "PALETTE COLOR"):
+    if _is_color(header):
         return "color", "is a colour image (such as a screenshot or a report page), not a slice."
     if any("LOCALIZER" in word.upper() for word in header.image_type):
         return "localizer", "is a localizer (scout): a planning image, not a slice."
@@ -100,6 +104,13 @@ def refuse_image(header: SliceHeader) -> tuple[str, str] | None:
     if any("SCREEN SAVE" in word.upper() for word in header.image_type):
         return "secondary_capture", "is a secondary capture (a saved screen), not a slice."
     return refuse_place(header) or _refuse_pixels(header)
+
+
+def _is_color(header: SliceHeader) -> bool:
+    """Whether an image says by all that it says that it is one in colours."""
+    if header.photometric == "PALETTE COLOR":
+        return True
+    return header.samples in COLOR_SAMPLES and header.photometric not in MONOCHROME
 
 
 def refuse_place(header: SliceHeader) -> tuple[str, str] | None:
@@ -137,6 +148,12 @@ def refuse_place(header: SliceHeader) -> tuple[str, str] | None:
 def _refuse_pixels(header: SliceHeader) -> tuple[str, str] | None:
     if header.table == BROKEN:
         return "modality_lut", "maps its values by a lookup table that cannot be read."
+    if header.samples != 1:
+        return (
+            "samples",
+            f"says that it has {count(header.samples, 'value')} a pixel, and that it is grey: one "
+            "of them is damaged. Export it again.",
+        )
     allocated, stored = header.bits
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
         return (

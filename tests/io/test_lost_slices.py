@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -180,3 +181,26 @@ def test_the_step_is_the_true_one_or_nothing_is_read(
             shown = opened.read()[0, :, 0, 0]
             assert (np.diff(shown) == 1).all()
             assert set(shown.tolist()).isdisjoint(lost)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "code"),
+    [
+        ("SamplesPerPixel", 0, "samples"),
+        ("SamplesPerPixel", 3, "samples"),
+        ("PhotometricInterpretation", "RGB", "photometric"),
+    ],
+)
+def test_a_grey_slice_with_one_word_of_a_colour_image_is_broken(
+    series: Path, keyword: str, value: int | str, code: str
+) -> None:
+    """A screenshot beside the slices is passed over; this is one of them."""
+    file = sorted(series.iterdir())[3]
+    image = pydicom.dcmread(file)
+    setattr(image, keyword, value)
+    image.save_as(file)
+    (row,) = scan_tree(series)
+    assert (row.verdict, row.code) == ("fixable", code)
+    assert row.fix == "on_bad=quarantine on_gap=resample"
+    with pytest.raises(GeometryError, match=file.name):
+        open_stack(series)
