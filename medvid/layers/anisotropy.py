@@ -18,7 +18,11 @@ COARSE = 2.0
 
 KEPT = 2
 """Halving stops before an axis has fewer positions than this, so that pooling at the end, and not
-a stride on the way, decides what the last two have to say."""
+a stride on the way, decides what the last two have to say.
+
+A rule of thumb for short stacks keeps four along T (a total stride of 4 for 16 slices). Tried on
+the tasks of docs/models.md: c3d, res3d and ltc stay at 1.000 on the made-up nodules, c3d has .960
+for .956 on the real ones; four cost up to a tenth more arithmetic, and two stayed."""
 
 ALONE = "Looks at every slice alone and averages what they say; their order is lost."
 """What a network without a kernel over slices makes of them."""
