@@ -13,7 +13,8 @@ A case is a series, and every slice has six findings: five kinds of haemorrhage 
 and patients stand in the headers alone, so all headers are read, in several processes: minutes for
 the whole set. For each series a list of its files is written (`lists=FOLDER`; `medvid_series/`
 beside the images' folder unless told otherwise), and the list is the case's `path`. Labels are tied
-to the images themselves and end on the right frame whatever the order of the files.
+to the images themselves and end on the right frame whatever the order of the files. The table knows
+an image by its SOPInstanceUID, which is its file's name too; where the two differ, all is refused.
 
 The table repeats some rows. Equal ones count once; contradictory ones are refused. An image with
 damaged pixels (ID_6431af929 in the published set) keeps its place in the list, so that reading its
@@ -33,6 +34,7 @@ import numpy as np
 from pydantic import Field
 
 from medvid.contract import Label, Record, SourceError
+from medvid.io.identity import instance_token
 from medvid.io.series_list import ENDING, SortedImage, sort_images, write_series_list
 from medvid.io.text_files import read_cells, read_lines
 from medvid.io.wording import name_first
@@ -82,7 +84,7 @@ def records(
 
     Raises:
         SourceError: when table or images are absent, a row cannot be meant, rows contradict each
-            other, or a file cannot be read.
+            other, or a file cannot be read or has the name of another image.
     """
     home = _find_home(root)
     labels = _read_labels(home / _TABLE)
@@ -97,6 +99,7 @@ def records(
         )
     count = workers or os.cpu_count() or 1
     images = sort_images(list(names.values()), workers=count, progress=progress)
+    _check_names(images)
     known = _leave_unknown(images, on_bad)
     folder = Path(lists) if lists is not None else home / _LISTS
     for series, members in sorted(known.items()):
@@ -277,6 +280,21 @@ def _require_all_findings(path: Path, labels: dict[str, list[int]]) -> None:
             )
 
 
+def _check_names(images: Sequence[SortedImage]) -> None:
+    """Refuses files that are not called after the image in them."""
+    wrong = [one for one in images if one.key and one.key != instance_token(_name_image(one))]
+    if wrong:
+        named = name_first([Path(image.file).name for image in wrong], _NAMED)
+        raise SourceError(
+            f"{len(wrong)} of {len(images)} files are not called after the image in them: {named}. "
+            f"{_TABLE} names images by the SOPInstanceUID in the header, which in the published "
+            "set is the file's name, so nobody can tell whose their labels are. Copy these files "
+            "anew from the archive.",
+            code="other_name",
+            files=[image.file for image in wrong],
+        )
+
+
 def _leave_unknown(images: Sequence[SortedImage], on_bad: OnBad) -> dict[str, list[SortedImage]]:
     """Returns series -> images; images of which neither series nor name is known are left out."""
     known: dict[str, list[SortedImage]] = defaultdict(list)
@@ -304,13 +322,7 @@ def _build_record(
         values = labels.get(_name_image(image))
         if values is None or image.fault:
             continue  # a slice that cannot be shown has no frame for its label
-        label = dict(zip(CLASSES, values, strict=True))
-        if placed.setdefault(image.key, label) != label:
-            _refuse(
-                Path(image.file),
-                "is a copy of another image, and the table gives the two different labels.",
-                "double_case",
-            )
+        placed[image.key] = dict(zip(CLASSES, values, strict=True))
     _write_list(path, members)
     damaged = [Path(image.file).name for image in members if image.fault]
     return Record(

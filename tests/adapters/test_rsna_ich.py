@@ -201,13 +201,27 @@ def test_a_file_that_tells_no_series_stops_or_is_left_out(root: Path) -> None:
     assert sorted(len(record.placed_labels) for record in records) == [5, 6, 6]
 
 
-def test_a_copy_with_another_label_is_refused(root: Path) -> None:
+def test_a_copy_under_another_name_is_refused(root: Path) -> None:
     source = find_image(root, 150)
     shutil.copy(source, source.with_name("ID_copy.dcm"))
     rows = [f"ID_copy_{name},0" for name in FINDINGS]
     change_table(root, lambda lines: [*lines, *rows])
-    with pytest.raises(SourceError, match="a copy of another image, and the table gives the two"):
+    with pytest.raises(
+        SourceError, match=r"image in them: ID_copy\.dcm\. .* Copy these files anew"
+    ):
         list(rsna_ich.records(root))
+
+
+@pytest.mark.parametrize("on_bad", ["stop", "quarantine"])
+def test_two_files_that_swapped_their_names_are_refused(root: Path, on_bad: str) -> None:
+    below, above = find_image(root, 120), find_image(root, 130)
+    aside = below.rename(root / "aside")
+    above.rename(below)
+    aside.rename(above)
+    with pytest.raises(SourceError, match="2 of 18 files are not called after the image") as caught:
+        list(rsna_ich.records(root, on_bad=on_bad))
+    assert caught.value.code == "other_name"
+    assert sorted(caught.value.files) == sorted(map(str, (below, above)))
 
 
 def test_what_is_absent_is_a_sentence(root: Path) -> None:
