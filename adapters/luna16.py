@@ -12,7 +12,8 @@ A case is a candidate: a `region` task, whose centre is in mm as ITK's world coo
 are DICOM's. The subset is the fold, as the challenge asks; published results are over all ten. No
 table names the patients, so the scan stands for the patient.
 
-There are 1,557 nodules among 754,975 candidates of V2. `negatives=20` keeps twenty times as many
+Rows that repeat a place of a scan count once, and are refused where their classes differ. There are
+1,557 nodules among 754,975 candidates of V2. `negatives=20` keeps twenty times as many
 others as there are nodules (those with the smallest hash of scan and position: the same on every
 machine, and more of them hold the fewer). `sizes=true` adds a column `diameter_mm` to candidates
 that lie within a nodule of annotations.csv.
@@ -181,9 +182,17 @@ def _read_table(root: Path, name: str, columns: Sequence[str]) -> Sheet:
 
 
 def _read_candidates(root: Path, version: Version) -> list[_Candidate]:
+    """Returns the candidates, each place of a scan once."""
     sheet = _read_table(root, _TABLES[version], ("seriesuid", *_POSITION, "class"))
-    found = []
+    found: dict[tuple[str, Point], _Candidate] = {}
     for row in sheet:
+        if not row.get("seriesuid"):
+            _refuse(
+                sheet.path,
+                f"line {row.line}: there is no seriesuid, so nobody can tell whose candidate it "
+                "is. Take the table anew from the challenge.",
+                "empty_cell",
+            )
         if row.get("class") not in ("0", "1"):
             _refuse(
                 sheet.path,
@@ -191,8 +200,17 @@ def _read_candidates(root: Path, version: Version) -> list[_Candidate]:
                 "no_label",
             )
         center = _read_point(sheet, row)
-        found.append(_Candidate(row.get("seriesuid"), center, row.get("class") == "1", row.line))
-    return found
+        one = _Candidate(row.get("seriesuid"), center, row.get("class") == "1", row.line)
+        first = found.setdefault((one.scan, center), one)
+        if first.is_nodule != one.is_nodule:
+            _refuse(
+                sheet.path,
+                f"line {row.line}: the candidate is a {CLASSES[one.is_nodule]}, and the same place "
+                f"of the scan is a {CLASSES[first.is_nodule]} in line {first.line}. Keep the right "
+                "one.",
+                "double_case",
+            )
+    return list(found.values())
 
 
 def _read_point(sheet: Sheet, row: Row) -> Point:

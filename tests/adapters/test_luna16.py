@@ -83,6 +83,7 @@ def test_tables_are_found_where_the_archives_unpack(root: Path, place: str) -> N
     [
         ("1.2,3,4,5,2", "the class is `2`, and should be 0 or 1"),
         ("1.2,3,x,5,1", "`x` in the column `coordY` is no number"),
+        (",3,4,5,1", "line 14: there is no seriesuid"),
     ],
 )
 def test_a_row_that_cannot_be_meant_is_refused(root: Path, row: str, sentence: str) -> None:
@@ -90,6 +91,30 @@ def test_a_row_that_cannot_be_meant_is_refused(root: Path, row: str, sentence: s
         file.write(row + "\n")
     with pytest.raises(SourceError, match=sentence):
         list(luna16.records(root))
+
+
+def repeat_candidate(root: Path, line: int, kind: int) -> None:
+    """Appends a row of the table again, with its numbers written otherwise."""
+    path = root / "candidates_V2.csv"
+    text = path.read_text(encoding="utf-8")
+    scan, *point, _ = text.splitlines()[line - 1].split(",")
+    again = ",".join([scan, *(f"{float(value):.15e}" for value in point), str(kind)])
+    path.write_text(f"{text}{again}\n", encoding="utf-8")
+
+
+def test_a_row_that_stands_there_twice_is_one_candidate(root: Path) -> None:
+    before = list(luna16.records(root))
+    repeat_candidate(root, 3, 1)
+    assert list(luna16.records(root)) == before
+
+
+def test_one_place_with_two_classes_is_refused(root: Path) -> None:
+    repeat_candidate(root, 3, 0)
+    with pytest.raises(
+        SourceError, match=r"line 14: .* is a non-nodule, .* nodule in line 3\. "
+    ) as (caught):
+        list(luna16.records(root))
+    assert "6279" not in caught.value.message
 
 
 def test_what_is_absent_is_a_sentence(root: Path) -> None:
