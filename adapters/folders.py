@@ -12,14 +12,14 @@ Command: `medvid manifest folders ROOT -o manifest.csv`
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from medvid.contract import Record, SourceError
 from medvid.io.ordering import natural_key
-from medvid.io.sheet import read_sheet
+from medvid.io.sheet import Row, read_sheet
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 # `.nii.gz` is one ending; a dot elsewhere belongs to the name, as in DICOM UIDs of folders.
@@ -41,7 +41,8 @@ def records(root: Path) -> Iterator[Record]:
         root: the folder that holds one folder a class.
 
     Raises:
-        SourceError: when there are no classes or no cases, or `patients.csv` leaves cases out.
+        SourceError: when there are no classes or no cases, or `patients.csv` leaves cases out
+            or gives one of them two patients.
     """
     cases = [
         (folder.name, path) for folder in _list_class_folders(root) for path in _list_cases(folder)
@@ -120,14 +121,21 @@ def _read_patients(root: Path, cases: list[tuple[str, Path]]) -> dict[str, str]:
     sheet = read_sheet(path, is_free=lambda name: name not in ("case", "patient_id"))
     sheet.require("case", "It names a case as <class>/<name>.")
     sheet.require("patient_id", "It says whose case it is.")
-    told = {
-        f"{case.parent.name}/{_ENDING.sub('', case.name)}": row.get("patient_id")
-        for row in sheet
-        if (case := Path(row.get("case").replace("\\", "/")))
-    }
-    # A folder keeps its dots, so it is looked up under its whole name as well.
-    told |= {row.get("case").replace("\\", "/"): row.get("patient_id") for row in sheet}
-    unnamed = [case_id for case_id in named if not told.get(case_id)]
+    told: dict[str, Row] = {}
+    for row in sheet:
+        case_id = _find_case(row.get("case"), named)
+        if case_id is None or not row.get("patient_id"):
+            continue
+        first = told.setdefault(case_id, row)
+        if first.get("patient_id") != row.get("patient_id"):
+            raise SourceError(
+                f"patients.csv, line {row.line} says that {case_id} is of the patient "
+                f"`{row.get('patient_id')}`, and line {first.line} says "
+                f"`{first.get('patient_id')}`. Keep the right one.",
+                code="two_patients",
+                files=[path],
+            )
+    unnamed = [case_id for case_id in named if case_id not in told]
     if unnamed:
         raise SourceError(
             f"patients.csv leaves out {len(unnamed)} of {len(named)} cases: "
@@ -135,4 +143,14 @@ def _read_patients(root: Path, cases: list[tuple[str, Path]]) -> dict[str, str]:
             code="unknown_patient",
             files=[named[case_id] for case_id in unnamed],
         )
-    return {case_id: told[case_id] for case_id in named}
+    return {case_id: told[case_id].get("patient_id") for case_id in named}
+
+
+def _find_case(text: str, named: Container[str]) -> str | None:
+    """Returns the case_id that a row means, by the case's own name or by that of its file."""
+    case = Path(text.replace("\\", "/"))
+    # A folder keeps its dots, so the whole name comes first.
+    for name in (case.name, _ENDING.sub("", case.name)):
+        if f"{case.parent.name}/{name}" in named:
+            return f"{case.parent.name}/{name}"
+    return None

@@ -52,6 +52,26 @@ def test_patients_are_read_from_their_table(tmp_path: Path) -> None:
     assert [record.patient_id for record in read(tmp_path)] == ["Anna", "Bert", "Bert"]
 
 
+@pytest.mark.parametrize("again", ["a/1", "a/1.nii.gz", "a\\1.nii.gz"])
+def test_a_case_of_two_patients_is_refused(tmp_path: Path, again: str) -> None:
+    fill(tmp_path, "a/1.nii.gz", "b/2.npy")
+    text = f"case,patient_id\na/1,Anna\nb/2,Bert\n{again},Zoe\n"
+    (tmp_path / "patients.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(SourceError, match="line 4 says that a/1 is of the patient `Zoe`, and lin"):
+        read(tmp_path)
+    (tmp_path / "patients.csv").write_text(text.replace("Zoe", "Anna"), encoding="utf-8")
+    assert [record.patient_id for record in read(tmp_path)] == ["Anna", "Bert"]
+
+
+def test_a_folder_with_a_dot_is_not_taken_for_a_file(tmp_path: Path) -> None:
+    fill(tmp_path, "a/3.npy", "b/2.npy")
+    (tmp_path / "a/3.0").mkdir()
+    text = "case,patient_id\na/3,Anna\na/3.0,Zoe\nb/2,Bert\n"
+    (tmp_path / "patients.csv").write_text(text, encoding="utf-8")
+    found = {record.case_id: record.patient_id for record in read(tmp_path)}
+    assert found == {"a/3": "Anna", "a/3.0": "Zoe", "b/2": "Bert"}
+
+
 def test_a_case_without_a_patient_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.npy", "b/2.npy")
     (tmp_path / "patients.csv").write_text("case,patient_id\na/1,Anna\n", encoding="utf-8")
