@@ -10,7 +10,8 @@ also lie right below the root. Videos are called after the identifier at the end
 is what download scripts write.
 
 A video may show several sports, so this is a multi-label task: every sport of labels.txt is 0 or 1.
-With few videos on disk some sports are in none of them; name those to be learnt in `data.classes`.
+A line that stands there twice counts once; a video with two sets of sports is refused. With few
+videos on disk some sports are in none of them; name those to be learnt in `data.classes`.
 Videos that are listed but not on disk are left out and reported; nothing takes their place.
 
 Command: `medvid manifest sports1m ROOT -o manifest.csv`
@@ -33,7 +34,7 @@ _PARTITIONS = {"train": "train_partition.txt", "test": "test_partition.txt"}
 _IDENTIFIER = re.compile(r"(?:[?&]v=|/)([A-Za-z0-9_-]{11})(?:[&#].*)?$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Item:
     """A line of a partition: the video, the numbers of its sports, and its side."""
 
@@ -124,7 +125,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _read_partitions(root: Path, sports: int) -> Iterator[_Item]:
-    sides: dict[str, str] = {}
+    found: dict[str, tuple[int, _Item]] = {}
     for split, name in _PARTITIONS.items():
         path = root / name if (root / name).is_file() else root / "original" / name
         for number, line in enumerate(_read_lines(path), start=1):
@@ -141,17 +142,19 @@ def _read_partitions(root: Path, sports: int) -> Iterator[_Item]:
                     f"blank, and numbers from 0 to {sports - 1}, the lines of labels.txt.",
                     "bad_list",
                 )
-            if video[1] in sides and sides[video[1]] == split:
-                continue  # a line that stands there twice
-            if video[1] in sides:
+            item = _Item(video[1], tuple(sorted(set(known))), split)
+            first, other = found.setdefault(item.video, (number, item))
+            if other is item:
+                yield item
+            elif other != item:  # a line that stands there twice does no harm
+                same = other.split == split
+                where = f"in line {first} with other sports" if same else "in the other partition"
                 _refuse(
                     path,
-                    f"names {video[1]}, which is in the other partition too. Remove one of the "
+                    f"line {number}: names {item.video}, which is {where} too. Remove one of the "
                     "two lines.",
                     "bad_list",
                 )
-            sides[video[1]] = split
-            yield _Item(video[1], tuple(sorted(set(known))), split)
 
 
 def _find_videos(root: Path) -> dict[str, Path]:

@@ -60,6 +60,20 @@ def test_a_line_that_cannot_be_meant_is_refused(root: Path, line: str, sentence:
         list(sports1m.records(root))
 
 
+def test_a_line_that_stands_there_twice_counts_once_and_must_name_the_same_sports(
+    root: Path,
+) -> None:
+    before = list(sports1m.records(root))
+    path = root / "original/train_partition.txt"
+    text = path.read_text(encoding="utf-8")
+    line = "https://www.youtube.com/watch?v=UDqivjS-l02"
+    path.write_text(f"{text}{line} 2,0\n", encoding="utf-8")
+    assert list(sports1m.records(root)) == before
+    path.write_text(f"{text}{line} 1\n", encoding="utf-8")
+    with pytest.raises(SourceError, match="line 5: names UDqivjS-l02, which is in line 3 with oth"):
+        list(sports1m.records(root))
+
+
 def test_what_is_absent_is_a_sentence(root: Path) -> None:
     with pytest.raises(SourceError, match=r"labels\.txt is not there"):
         list(sports1m.records(root / "videos"))
