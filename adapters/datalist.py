@@ -4,9 +4,10 @@ Where from: written for MONAI's `load_decathlon_datalist`, Auto3DSeg and many ch
 
 On disk: a JSON file with lists `training`, `validation` and `test` of entries such as
 `{"image": "a.nii.gz", "label": 1, "fold": 0}`; paths are relative to the JSON file. A label is a
-number or a word, or a list of 0 and 1 for several findings; names for numbers are read from a
-mapping `"labels": {"0": "benign", "1": "malignant"}`. Labels that are segmentation files are
-refused. `split` is taken from the list's name where more than the training list has labels.
+number or a word, or a list of 0 and 1 for several findings, as long in every entry; names for
+numbers are read from a mapping `"labels": {"0": "benign", "1": "malignant"}`, which then has all of
+them. Labels that are segmentation files are refused. `split` is taken from the list's name where
+more than the training list has labels. What is null is taken as absent.
 
 Entries may say `case_id` and `patient_id`. Otherwise the file's name stands for both: **where a
 patient has several files, name the patient**, or they leak from training into test. All other
@@ -40,14 +41,16 @@ _ENDING = re.compile(r"(\.nii)?\.[A-Za-z0-9]+$")
 _NAMED = 5
 
 Entry = dict[str, Any]
+Listed = tuple[str, str, Entry]
+"""Where an entry stands, such as `training[0]`; its side; what it says."""
 
 
 def classes(root: Path) -> tuple[str, ...]:
     """Returns the names of the labels, or of the findings, in natural order."""
-    path, content = _read_list(root)
+    path, names, entries = _read_entries(root)
     found: set[str] = set()
-    for name, place, entry in _list_entries(path, content):
-        label = _read_label(path, f"{name}[{place}]", entry, content)
+    for where, _, entry in entries:
+        label = _read_label(path, where, entry, names)
         found |= {label} if isinstance(label, str) else set(label or ())
     return tuple(sorted(found, key=natural_key))
 
@@ -59,18 +62,17 @@ def records(root: Path) -> Iterator[Record]:
         root: the JSON file, or a folder that holds it as `dataset.json`.
 
     Raises:
-        SourceError: for another kind of file, a label that names no class, or absent images.
+        SourceError: for another kind of file, a label that names no class, an identifier that is no
+            text or number, or absent images.
     """
-    path, content = _read_list(root)
-    entries = list(_list_entries(path, content))
+    path, names, entries = _read_entries(root)
     _check_images(path, entries)
-    labelled = {_SPLITS[name] for name, _, entry in entries if entry.get("label") not in (None, "")}
+    labelled = {split for _, split, entry in entries if entry.get("label") not in (None, "")}
     split_known = len(labelled) > 1  # the decathlon's test lists have no labels
     taken: dict[str, str] = {}
-    for name, place, entry in entries:
-        where = f"{name}[{place}]"
+    for where, split, entry in entries:
         stem = _ENDING.sub("", Path(entry["image"]).name)
-        case_id = str(entry.get("case_id", stem))
+        case_id = _read_name(path, where, entry, "case_id") or stem
         if case_id in taken:
             _refuse(
                 path,
@@ -81,10 +83,10 @@ def records(root: Path) -> Iterator[Record]:
         taken[case_id] = where
         yield Record(
             case_id=case_id,
-            patient_id=str(entry.get("patient_id", stem)),
+            patient_id=_read_name(path, where, entry, "patient_id") or stem,
             path=str(path.absolute().parent / entry["image"]),
-            label=_read_label(path, where, entry, content),
-            split=_SPLITS[name] if split_known else None,
+            label=_read_label(path, where, entry, names),
+            split=split if split_known else None,
             fold=_read_fold(path, where, entry),
             extra={
                 key: str(value)
@@ -124,9 +126,40 @@ def _read_list(root: Path) -> tuple[Path, Entry]:
     return path, content
 
 
-def _list_entries(path: Path, content: Entry) -> Iterator[tuple[str, int, Entry]]:
-    for name in _SPLITS:
-        for place, entry in enumerate(content.get(name) or []):
+def _read_entries(root: Path) -> tuple[Path, dict[str, str], list[Listed]]:
+    """Returns the file, the names of numbers, and the entries of all lists."""
+    path, content = _read_list(root)
+    names = content.get("labels") or {}
+    if not isinstance(names, dict):
+        _refuse(
+            path,
+            '`labels` is no mapping from numbers to names. Write it as {"0": "benign", "1": '
+            '"malignant"}, or leave it out.',
+            "no_names",
+        )
+    entries = list(_list_entries(path, content))
+    lengths = {
+        len(label): where
+        for where, _, entry in entries
+        if isinstance(label := entry.get("label"), list)
+    }
+    if len(lengths) > 1:
+        told = " and ".join(f"{length} at {where}" for length, where in sorted(lengths.items()))
+        _refuse(
+            path,
+            f"Labels are lists of different length: {told}. Every entry has a 0 or 1 for each "
+            "finding.",
+            "uneven_labels",
+        )
+    return path, {str(number): str(name) for number, name in names.items()}, entries
+
+
+def _list_entries(path: Path, content: Entry) -> Iterator[Listed]:
+    for name, split in _SPLITS.items():
+        listed = content.get(name) or []
+        if not isinstance(listed, list):
+            _refuse(path, f"`{name}` is no list of entries, which it should be.", "no_cases")
+        for place, entry in enumerate(listed):
             # The decathlon's own test lists are bare paths.
             full = {"image": entry} if isinstance(entry, str) else entry
             image = full.get("image") if isinstance(full, dict) else None
@@ -137,15 +170,27 @@ def _list_entries(path: Path, content: Entry) -> Iterator[tuple[str, int, Entry]
                     "Several images a case, as of several MR sequences, are not read.",
                     "no_image",
                 )
-            yield name, place, full
+            # pandas writes null where a cell is empty.
+            known = {key: value for key, value in full.items() if value is not None}
+            yield f"{name}[{place}]", split, known
 
 
-def _read_label(path: Path, where: str, entry: Entry, content: Entry) -> Label | None:
+def _read_name(path: Path, where: str, entry: Entry, key: str) -> str:
+    """Returns what a case or a patient is called, "" where the entry does not say."""
+    given = entry.get(key, "")
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)  # as for labels
+    if isinstance(given, bool) or not isinstance(given, str | int) or is_missing(str(given)):
+        _refuse(
+            path,
+            f"The {key} of {where} is {given!r}; write a text or a whole number, or leave it out.",
+            "no_name",
+        )
+    return str(given).strip()
+
+
+def _read_label(path: Path, where: str, entry: Entry, names: dict[str, str]) -> Label | None:
     label = entry.get("label")
-    names = content.get("labels")
-    named = (
-        {str(key): str(value) for key, value in names.items()} if isinstance(names, dict) else {}
-    )
     if label is None or label == "":
         return None
     if isinstance(label, str) and is_missing(label):
@@ -169,12 +214,30 @@ def _read_label(path: Path, where: str, entry: Entry, content: Entry) -> Label |
                 f"The label of {where} is {label}; a list of findings has 0 or 1 for each.",
                 "no_label",
             )
-        return {named.get(str(k), str(k)): int(value) for k, value in enumerate(label)}
+        return {_name(path, where, k, names): int(value) for k, value in enumerate(label)}
     if isinstance(label, float) and label.is_integer():
         label = int(label)  # pandas writes whole numbers as 1.0
-    if isinstance(label, str | int):
-        return named.get(str(label), str(label))
-    _refuse(path, f"The label of {where} is {label!r}, which names no class.", "no_label")
+    if isinstance(label, str | int) and not isinstance(label, bool):
+        return _name(path, where, label, names)
+    told = json.dumps(label)
+    _refuse(
+        path,
+        f"The label of {where} is {told}, which names no class. Write a whole number or a word.",
+        "no_label",
+    )
+
+
+def _name(path: Path, where: str, label: str | int, names: dict[str, str]) -> str:
+    """Returns the class of a word, or of a number that `labels` may name."""
+    told = str(label)
+    if names and told.isdecimal() and told not in names:
+        _refuse(
+            path,
+            f"{where} has the number {told} as a label or a finding, and `labels` has no name for "
+            f"it: it names {', '.join(names)}. Add it there.",
+            "no_label",
+        )
+    return names.get(told, told)
 
 
 def _read_fold(path: Path, where: str, entry: Entry) -> int | None:
@@ -184,7 +247,7 @@ def _read_fold(path: Path, where: str, entry: Entry) -> int | None:
     return fold
 
 
-def _check_images(path: Path, entries: list[tuple[str, int, Entry]]) -> None:
+def _check_images(path: Path, entries: list[Listed]) -> None:
     images = dict.fromkeys(path.absolute().parent / entry["image"] for _, _, entry in entries)
     absent = [image for image in images if not image.exists()]
     if absent:

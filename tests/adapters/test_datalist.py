@@ -94,6 +94,59 @@ def test_a_wrong_entry_is_refused(tmp_path: Path, entry: dict[str, Any], sentenc
     assert sentence in refuse(write(tmp_path, content))
 
 
+def test_null_is_taken_as_absent(tmp_path: Path) -> None:
+    nothing = {"label": None, "patient_id": None, "case_id": None, "fold": None, "age": None}
+    entries = [{"image": "a.nii.gz", **nothing}, {"image": "b.nii.gz", "label": 0}]
+    path = write(tmp_path, {"training": entries, "validation": None, "labels": None})
+    first, _ = read(path)
+    assert (first.case_id, first.patient_id, first.label, first.extra) == ("a", "a", None, {})
+
+
+def test_a_patient_number_that_pandas_wrote_as_a_float_is_the_same(tmp_path: Path) -> None:
+    entries = [
+        {"image": f"{name}.nii.gz", "label": 0, "patient_id": patient}
+        for name, patient in (("a", 7), ("b", 7.0), ("c", "7"))
+    ]
+    assert {record.patient_id for record in read(write(tmp_path, {"training": entries}))} == {"7"}
+
+
+NAMES = {"0": "benign", "1": "malignant"}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"training": 5}, "`training` is no list of entries"),
+        ({"labels": ["no", "yes"], "training": [{"label": 0}]}, "`labels` is no mapping"),
+        ({"labels": NAMES, "training": [{"label": 2}]}, "training[0] has the number 2"),
+        ({"labels": NAMES, "training": [{"label": "2"}]}, "`labels` has no name for it"),
+        ({"labels": NAMES, "training": [{"label": [0, 1, 0]}]}, "has the number 2 as a label or"),
+        ({"training": [{"label": True}]}, "training[0] is true, which names no class"),
+        (
+            {"training": [{"label": [0, 1]}, {"label": [0, 1, 1]}]},
+            "2 at training[0] and 3 at training[1]",
+        ),
+        ({"training": [{"label": 0, "patient_id": ["p"]}]}, "The patient_id of training[0] is ['p"),
+        ({"training": [{"label": 0, "patient_id": float("nan")}]}, "is nan; write a text or a wh"),
+        ({"training": [{"label": 0, "case_id": True}]}, "The case_id of training[0] is True"),
+    ],
+)
+def test_a_list_that_cannot_be_meant_is_refused(
+    tmp_path: Path, content: dict[str, Any], sentence: str
+) -> None:
+    if isinstance(content["training"], list):
+        for name, entry in zip("abcd", content["training"], strict=False):
+            entry["image"] = f"{name}.nii.gz"
+    path = write(tmp_path, content)
+    assert sentence in refuse(path)
+
+
+def test_words_stand_beside_a_mapping(tmp_path: Path) -> None:
+    entries = [{"image": "a.nii.gz", "label": "cyst"}, {"image": "b.nii.gz", "label": "1"}]
+    path = write(tmp_path, {"labels": NAMES, "training": entries})
+    assert [record.label for record in read(path)] == ["cyst", "malignant"]
+
+
 @pytest.mark.parametrize("content", [{}, [], {"training": []}])
 def test_a_list_of_nothing_is_refused(tmp_path: Path, content: Any) -> None:
     assert "none of the lists" in refuse(write(tmp_path, content))
