@@ -39,9 +39,11 @@ _KEYS = ("participant_id", "session_id")
 _MISSING = "n/a"
 _TAKEN = re.compile(
     r"(case_id|patient_id|path|series|slice|sop_uid|slice_file|slice_at|[xyz]_mm|split|fold|label)"
-    r"|(label|path)_.*"
+    r"|(label|path|series)_.*",
+    re.IGNORECASE,
 )
-"""Columns of a manifest with a meaning of their own; a participant's column gets another name."""
+"""Columns of a manifest with a meaning of their own, or that seem to have one; a participant's
+column gets another name."""
 
 
 def classes(root: Path) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ import numpy as np
 
 from medvid.contract import Record, SourceError
 from medvid.io.ordering import natural_key
-from medvid.io.sheet import Row, Sheet, read_sheet
+from medvid.io.sheet import Row, Sheet, is_missing, read_sheet
 from medvid.io.text_files import read_decimal
 from medvid.io.video import VIDEO_SUFFIXES
 
@@ -160,6 +160,13 @@ def _read_row(sheet: Sheet, row: Row) -> _Clip:
             sheet.path,
             f"line {row.line}: `{row.get('split')}` is no split; there are {', '.join(_SPLITS)}.",
             "unknown_split",
+        )
+    if is_missing(row.get("label")):
+        _refuse(
+            sheet.path,
+            f"line {row.line}: the label is `{row.get('label')}`, which would be a class. Leave "
+            "the cell empty where nothing is known.",
+            "no_label",
         )
     video = row.get("youtube_id")
     return _Clip(

@@ -24,6 +24,7 @@ UTF-16 or a western Windows' code page; decimal points or commas. Where commas p
 * `x_mm`, `y_mm`, `z_mm` (optional): centre of a region in DICOM patient axes.
 * `split` (train, val, test), `fold` (0, 1, ...), `series` (a token of `medvid scan`): optional.
 * Every other column is kept as it is, for subgroups; these alone may hold line breaks, in quotes.
+  Names with a meaning are written in small letters: `Split` and `Label_oedema` are refused.
 
 Command: `medvid manifest table labels.csv -o manifest.csv`
 """
@@ -58,6 +59,8 @@ _PLACES = ("slice", "sop_uid", "slice_file", "slice_at")
 _OPTIONAL = ("label", *_PLACES, *_CENTER, "split", "fold", "series")
 _FINDING = "label_"
 _CHANNEL = "path_"
+_SERIES = "series_"
+_BEGINNINGS = (_FINDING, _CHANNEL, _SERIES)
 # A sentence with more file names than this is not read.
 _NAMED = 5
 # Nor one with more characters of a cell.
@@ -125,6 +128,7 @@ def _read_manifest(root: Path) -> Sheet:
             f"or `{_FINDING}<name>` for several findings.",
             "two_kinds_of_label",
         )
+    _check_names(sheet, channels)
     if not findings and "label" not in sheet.columns:
         sheet_extra = [name for name in sheet.columns if name not in (*_REQUIRED, *_OPTIONAL)]
         typo = nearest("label", sheet_extra)
@@ -140,10 +144,37 @@ def _read_manifest(root: Path) -> Sheet:
     return sheet
 
 
+def _check_names(sheet: Sheet, channels: Sequence[str]) -> None:
+    """Refuses columns that seem to have a meaning and would be kept without one."""
+    for name in sheet.columns:
+        plain = name.casefold()
+        if name != plain and _is_free(name) and not _is_free(plain):
+            _refuse(
+                sheet,
+                f"has the column `{name}`, and `{_find_meant(plain)}` has a meaning in small "
+                "letters only. Write it so, or give the column another name.",
+                "column_in_capitals",
+            )
+        # Without channels it may well hold what DICOM says of a series, such as its description.
+        lone = channels and name.startswith(_SERIES) and name.removeprefix(_SERIES) not in channels
+        if lone:
+            _refuse(
+                sheet,
+                f"has the column `{name}` and no `{_CHANNEL}{name.removeprefix(_SERIES)}`, and "
+                f"would choose no series. The channels are {', '.join(channels)}; give the column "
+                "another name where it means none of them.",
+                "no_channel",
+            )
+
+
+def _find_meant(plain: str) -> str:
+    """Returns what of a column's name has a meaning: all of it, or its beginning."""
+    return next((start for start in _BEGINNINGS if plain.startswith(start)), plain)
+
+
 def _is_free(column: str) -> bool:
     """Whether a column has no meaning here and is only kept: a report, a comment."""
-    meant = (_FINDING, _CHANNEL, "series_")
-    return column not in (*_REQUIRED, *_OPTIONAL) and not column.startswith(meant)
+    return column not in (*_REQUIRED, *_OPTIONAL) and not column.startswith(_BEGINNINGS)
 
 
 def _list_findings(sheet: Sheet) -> list[str]:
@@ -158,7 +189,7 @@ def _list_channels(sheet: Sheet) -> list[str]:
 def _source_columns(sheet: Sheet) -> list[str]:
     """Returns the columns that say where the scans of a case lie."""
     channels = _list_channels(sheet)
-    columns = [*(_CHANNEL + name for name in channels), *(f"series_{name}" for name in channels)]
+    columns = [*(_CHANNEL + name for name in channels), *(_SERIES + name for name in channels)]
     return [name for name in columns if name in sheet.columns] or ["path", "series"]
 
 
@@ -211,7 +242,7 @@ def _read_channels(sheet: Sheet, row: Row) -> tuple[Channel, ...]:
         Channel(
             name,
             str(_locate(sheet, row, _CHANNEL + name)),
-            row.get(f"series_{name}") or None,
+            row.get(_SERIES + name) or None,
         )
         for name in names
     )

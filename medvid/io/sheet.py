@@ -21,7 +21,13 @@ _DELIMITERS = (",", ";", "\t")
 _WORKBOOK_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 # Below this ratio difflib offers words that share little more than a few letters.
 _NEAR = 0.6
-_MISSING = frozenset({"n/a", "na", "nan", "#n/a", "<na>"})
+# As pandas, R, databases and Excel write it (#NV in German, #N/D in Romance languages). `none` may
+# be a class.
+_MISSING = frozenset(
+    {"n/a", "na", "nan", "-nan", "nat", "null", "<na>", "#n/a", "#n/a n/a", "#na", "#nv", "#n/d"}
+)
+_FORMULA_ERROR = re.compile(r"#\S+[!?]")
+"""How Excel shows that a formula failed, in any language: #VALUE!, #WERT!, #NAME?."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 def is_missing(text: str) -> bool:
     """Whether a word is how a program writes that nothing is known: as a class it is learned."""
-    return text.casefold() in _MISSING
+    return text.casefold() in _MISSING or _FORMULA_ERROR.fullmatch(text) is not None
 
 
 def read_sheet(path: Path, *, is_free: Callable[[str], bool] | None = None) -> Sheet:

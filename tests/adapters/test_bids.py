@@ -147,8 +147,10 @@ def test_a_link_to_contents_that_were_not_fetched_is_missing(root: Path) -> None
 
 
 def test_a_column_with_a_meaning_in_manifests_gets_out_of_the_way(root: Path) -> None:
-    change_table(root, "\tage\t", "\tsplit\t")
-    assert next(bids.records(root)).extra["bids_split"] == "61"
+    for name in ("split", "Label_x", "series_x"):
+        rows = f"participant_id\t{name}\tgroup\nsub-01\t61\twell\n"
+        (root / "participants.tsv").write_text(rows, encoding="utf-8")
+        assert next(bids.records(root)).extra[f"bids_{name}"] == "61"
 
 
 @pytest.mark.parametrize("text", ["N/A", "NaN", "NA"])

@@ -62,6 +62,7 @@ def test_a_test_list_without_labels_gives_unlabelled_cases(root: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
+        ("nan,x,0,10,train", "line 6: the label is `nan`, which would be a class"),
         ("abseiling,x,soon,10,train", "`soon` to `10` are no times in seconds"),
         ("abseiling,x,0,10,holdout", "`holdout` is no split"),
         ("abseiling,-0Ab_cD3000,59,69,train", "has another label or split in an earlier line"),

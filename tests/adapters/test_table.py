@@ -186,6 +186,9 @@ HEAD = "case_id,patient_id,path,label,slice,x_mm,y_mm,z_mm,split,fold\n"
         ("1,p,a.npy,x,,,,,holdout\n", "split `holdout`. Splits are train, val, test"),
         ("1,p,a.npy,nan\n", "line 2 has `nan` in the column `label`, which would be a class"),
         ("1,p,a.npy,x\n2,p,b.npy,NA\n", "line 3 has `NA` in the column `label`"),
+        ("1,p,a.npy,NULL\n", "line 2 has `NULL` in the column `label`"),
+        ("1,p,a.npy,#VALUE!\n", "line 2 has `#VALUE!` in the column `label`"),
+        ("1,p,a.npy,#NV\n", "line 2 has `#NV` in the column `label`"),
         ("1,p,a.npy,x,,1,2,1_0\n", "line 2 has `1_0` in the column `z_mm`"),
         ('1,p,a.npy,x,,1,2,"1,234"\n', "may be a decimal one or part the thousands"),
         ("1,p,a.npy,x,1_0\n", "line 2 has `1_0` in the column `slice`"),
@@ -224,6 +227,31 @@ def test_a_wrong_cell_is_named_with_its_line(tmp_path: Path, rows: str, sentence
 )
 def test_a_wrong_table_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     assert sentence in refuse(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ("path,Label_A,label_b", "column `Label_A`, and `label_` has a meaning in small letters"),
+        ("path,label,Split", "column `Split`, and `split` has a meaning in small letters only"),
+        ("path,label,FOLD", "column `FOLD`, and `fold` has a meaning"),
+        ("path_a,Path_b,label", "column `Path_b`, and `path_` has a meaning"),
+        ("path_a,label,Series_a", "column `Series_a`, and `series_` has a meaning"),
+        ("path_a,label,series_c", "column `series_c` and no `path_c`, and would choose no series"),
+    ],
+)
+def test_a_column_that_seems_to_have_a_meaning_is_refused(
+    tmp_path: Path, columns: str, sentence: str
+) -> None:
+    assert sentence in refuse(write(tmp_path, f"case_id,patient_id,{columns}\n1,p,a.npy,1,0\n"))
+
+
+def test_a_column_that_describes_the_series_is_kept_where_there_are_no_channels(
+    tmp_path: Path,
+) -> None:
+    text = "case_id,patient_id,path,label,series_description,Age\n1,p,a.npy,x,thin,61\n"
+    (record,) = read(write(tmp_path, text))
+    assert record.extra == {"series_description": "thin", "Age": "61"}
 
 
 TEXTS = "case_id,patient_id,path,label,report\n"
@@ -300,6 +328,12 @@ def test_a_workbook_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
 def test_an_absent_table_is_a_sentence(tmp_path: Path) -> None:
     assert "There is no file" in refuse(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("label", ["none", "normal", "#1", "grade 1!"])
+def test_a_word_that_may_be_a_class_is_one(tmp_path: Path, label: str) -> None:
+    (record,) = read(write(tmp_path, f"case_id,patient_id,path,label\n1,p,a.npy,{label}\n"))
+    assert record.label == label
 
 
 def test_the_real_nodule_table_is_read() -> None:
