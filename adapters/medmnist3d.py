@@ -84,9 +84,9 @@ def records(root: Path, *, name: Name | None = None, size: Size | None = None) -
     Raises:
         SourceError: when the file is absent, or its arrays are not those of the set.
     """
-    found, path = _find_file(root, name, size)
+    found, edge, path = _find_file(root, name, size)
     for split in SPLITS:
-        labels, count = _read_split(path, split)
+        labels, count = _read_split(path, edge, split)
         if len(labels) != count:
             _refuse(
                 path,
@@ -124,8 +124,8 @@ def imitate(root: Path) -> None:
         np.savez_compressed(root / f"nodulemnist3d{ending}.npz", **arrays)
 
 
-def _find_file(root: Path, name: Name | None, size: Size | None) -> tuple[str, Path]:
-    """Returns the name of a set and its file."""
+def _find_file(root: Path, name: Name | None, size: Size | None) -> tuple[str, int, Path]:
+    """Returns the name of a set, the edge of its volumes in voxels, and its file."""
     folder, only = (root.parent, root) if root.suffix == ".npz" else (root, None)
     there = [
         (known, edge, path)
@@ -152,10 +152,10 @@ def _find_file(root: Path, name: Name | None, size: Size | None) -> tuple[str, P
             f"holds several sets: {', '.join(names)}. Choose one with name={names[0]}.",
             "several_sets",
         )
-    return names[0], fitting[0][2]
+    return fitting[0]
 
 
-def _read_split(path: Path, split: str) -> tuple[list[int], int]:
+def _read_split(path: Path, edge: int, split: str) -> tuple[list[int], int]:
     """Returns the labels of a split, and the number of its volumes without unpacking them."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -173,7 +173,7 @@ def _read_split(path: Path, split: str) -> tuple[list[int], int]:
                 )
             with archive.open(f"{split}_labels.npy") as file:
                 labels = np.asarray(npy.read_array(file, allow_pickle=False))
-            shape = _read_shape(archive, f"{split}_images.npy")
+            shape, dtype = _read_shape(archive, f"{split}_images.npy")
     except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile):
         _refuse(path, "is cut short or damaged. Download it again.", "truncated")
     if len(shape) != 4:
@@ -183,21 +183,30 @@ def _read_split(path: Path, split: str) -> tuple[list[int], int]:
             "sets of pictures (2D) have no slices.",
             "not_3d",
         )
+    if shape[1:] != (edge,) * 3 or dtype != np.uint8:
+        _refuse(
+            path,
+            f"holds `{split}_images` of the shape {shape} and the type {dtype}, and by its name "
+            f"should hold volumes of {edge} x {edge} x {edge} voxels of the type uint8. Download "
+            "it again, or take them as a source of your own (`folders`, `table`).",
+            "other_arrays",
+        )
     if labels.dtype.kind not in "iu" or labels.size != len(labels):
         _refuse(
             path,
-            f"holds `{split}_labels` of the shape {labels.shape}; a row should have one number.",
+            f"holds `{split}_labels` of the shape {labels.shape} and the type {labels.dtype}; a "
+            "row should have one whole number, in an array of integers. Download it again.",
             "no_label",
         )
     return [int(value) for value in labels.reshape(-1)], shape[0]
 
 
-def _read_shape(archive: zipfile.ZipFile, member: str) -> tuple[int, ...]:
+def _read_shape(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with archive.open(member) as file:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape: tuple[int, ...] = read(file)[0]
-    return shape
+        shape, _, dtype = read(file)
+    return shape, dtype
 
 
 def _name_class(path: Path, name: str, split: str, row: int, value: int) -> str:

@@ -97,7 +97,16 @@ def test_what_is_absent_is_a_sentence(root: Path) -> None:
         ({"val_labels": None}, "holds no array `val_labels`"),
         ({"val_labels": np.array([[0], [2]])}, "row 1 of `val_labels` the number 2; nodulemnist3d"),
         ({"val_labels": np.array([[0]])}, "holds 2 volumes in `val_images` and 1 labels"),
-        ({"val_labels": np.array([[0, 1], [1, 1]])}, "a row should have one number"),
+        ({"val_labels": np.array([[0, 1], [1, 1]])}, "a row should have one whole number"),
+        (
+            {"val_labels": np.array([[0.0], [1.0]])},
+            r"the shape \(2, 1\) and the type float64; a row",
+        ),
+        (
+            {"val_images": np.zeros((2, 64, 64, 64), np.uint8)},
+            r"`val_images` of the shape \(2, 64, 64, 64\) .* should hold volumes of 28 x 28 x 28",
+        ),
+        ({"val_images": np.zeros((2, 28, 28, 28))}, "and the type float64, and by its name should"),
         ({"train_images": np.zeros((4, 28, 28), np.uint8)}, r"sets of pictures \(2D\) have no"),
     ],
 )
