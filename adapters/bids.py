@@ -27,7 +27,7 @@ from typing import Annotated, NoReturn
 import numpy as np
 from pydantic import Field
 
-from medvid.contract import Channel, Record, SourceError
+from medvid.contract import Channel, ConfigError, Record, SourceError
 from medvid.io.bids_names import Image, Only, find_images
 from medvid.io.ordering import natural_key
 from medvid.io.sheet import Row, Sheet, is_missing, read_sheet
@@ -73,11 +73,12 @@ def records(
         only: key -> value that names must hold, such as `{acq: mprage}`.
 
     Raises:
+        ConfigError: when `channels` names none, or one of them twice.
         SourceError: when table or images are absent, a name contradicts its folder, or a session
             has several images for one channel.
     """
     sheet = _read_participants(root, label)
-    wanted = tuple(channels or (suffix,))
+    wanted = _list_wanted(suffix, channels)
     found = find_images(root, wanted, session, only or {})
     rows = _index_rows(sheet)
     ordered = [
@@ -115,7 +116,7 @@ def missing(
     The latter are links to contents that were not fetched, as DataLad makes them.
     """
     sheet = _read_participants(root, label)
-    wanted = tuple(channels or (suffix,))
+    wanted = _list_wanted(suffix, channels)
     found = find_images(root, wanted, session, only or {})
     absent = []
     for subject in dict.fromkeys(subject for subject, _ in _index_rows(sheet)):
@@ -140,7 +141,7 @@ def unlisted(
 ) -> list[str]:
     """Returns subjects with images and without a row."""
     listed = {subject for subject, _ in _index_rows(_read_participants(root, label))}
-    found = find_images(root, tuple(channels or (suffix,)), session, only or {})
+    found = find_images(root, _list_wanted(suffix, channels), session, only or {})
     return [subject for subject in found if subject not in listed]
 
 
@@ -168,6 +169,17 @@ def imitate(root: Path) -> None:
     other = root / "derivatives" / "smooth" / "sub-01" / "ses-01" / "anat"
     volume = np.zeros((6, 16, 16), dtype=np.int16)
     write_nifti(other / "sub-01_ses-01_desc-smooth_T1w.nii.gz", volume, spacing=(5.0, 1.0, 1.0))
+
+
+def _list_wanted(suffix: str, channels: Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the suffixes of the images that are asked for."""
+    wanted = (suffix,) if channels is None else tuple(channels)
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise ConfigError(
+            f"`channels` is [{', '.join(wanted)}]. Name one suffix or more, each once.",
+            code="bad_value",
+        )
+    return wanted
 
 
 def _read_participants(root: Path, label: str) -> Sheet:

@@ -31,7 +31,7 @@ from typing import Annotated, Literal, NoReturn
 import numpy as np
 from pydantic import Field
 
-from medvid.contract import Record, SourceError
+from medvid.contract import ConfigError, Record, SourceError
 from medvid.io.sheet import Row, Sheet, read_sheet
 from medvid.io.study_series import Choice, Wanted, Wish, choose_series
 from medvid.io.write import derive_uid, write_dicom_series
@@ -54,6 +54,7 @@ Finding = Literal[
     "mass_effect",
     "midline_shift",
 ]
+Findings = Annotated[list[Finding], Field(min_length=1)]
 OnBad = Literal["stop", "quarantine"]
 Workers = Annotated[int, Field(gt=0)]
 
@@ -92,7 +93,7 @@ def records(
     root: Path,
     *,
     series: Wanted = "thin",
-    findings: list[Finding] | None = None,
+    findings: Findings | None = None,
     names: str = "*",
     contrast: bool = False,
     bone: bool = False,
@@ -114,6 +115,7 @@ def records(
             script whose main module cannot be imported anew.
 
     Raises:
+        ConfigError: when `findings` names none, or one of them twice.
         SourceError: when the table or all studies are absent, a row cannot be meant, or a study
             has no such series.
     """
@@ -151,7 +153,7 @@ def missing(
     root: Path,
     *,
     series: Wanted = "thin",
-    findings: list[Finding] | None = None,
+    findings: Findings | None = None,
     names: str = "*",
     contrast: bool = False,
     bone: bool = False,
@@ -228,7 +230,13 @@ def _write_series(folder: Path, step: float, number: int) -> None:
 
 
 def _list_findings(findings: Sequence[Finding] | None) -> Sequence[str]:
-    return CLASSES if findings is None else findings
+    listed = CLASSES if findings is None else tuple(findings)
+    if not listed or len(set(listed)) < len(listed):
+        raise ConfigError(
+            f"`findings` is [{', '.join(listed)}]. Name one finding or more, each once.",
+            code="bad_value",
+        )
+    return listed
 
 
 def _read_reads(root: Path, findings: Sequence[str]) -> dict[int, Row]:

@@ -32,7 +32,11 @@ LEAST_MM = 100.0
 PARALLEL_FROM = 20
 """Fewer studies are read before other processes have started."""
 
-_PLAIN = re.compile(r"plain|pre[ -_]?contrast|non[ -_]?contrast|without", re.IGNORECASE)
+_PLAIN = re.compile(
+    r"plain|(pre|non|without)( *-* *(iv|oral))? *-* *contrast|without|\bc-(?!\w)", re.IGNORECASE
+)
+"""What says that there is no contrast medium; the rest of a name may still say that there is some,
+as in `CT PLAIN AND CONTRAST`. The 2 of `CT C-2` counts copies."""
 _CONTRAST = re.compile(r"contrast|cect|angio|\b(post|oral|iv|c|cta|\d*cc)\b", re.IGNORECASE)
 """Names of series with contrast medium, such as `CT 4cc sec 150cc D3D on`. `CT C` counts as one:
 the export dropped what stood behind the C, a plus or a minus."""
@@ -58,7 +62,7 @@ class Wish:
 
     def allows(self, name: str) -> bool:
         """Tells by a folder's name whether its series is considered."""
-        with_contrast = _CONTRAST.search(name) and not _PLAIN.search(name)
+        with_contrast = _CONTRAST.search(_PLAIN.sub(" ", name.replace("_", " ")))
         return (
             fnmatchcase(name.casefold(), self.names.casefold())
             and (self.contrast or not with_contrast)

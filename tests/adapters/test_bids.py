@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medvid.contract import SourceError
+from medvid.contract import ConfigError, SourceError
 from medvid.io import open_stack
 from medvid.io.write import write_nifti
 from medvid.sources import load_adapter
@@ -105,6 +105,13 @@ def test_several_images_for_one_channel_are_refused(root: Path) -> None:
         SourceError, match=r"are both T1w of one session\. Say which is the channel"
     ):
         list(bids.records(root, channels=["T1w", "FLAIR"]))
+
+
+@pytest.mark.parametrize("channels", [[], ["T1w", "T1w"]])
+def test_channels_are_named_once_and_there_is_one(root: Path, channels: list[str]) -> None:
+    for function in (bids.records, bids.missing, bids.unlisted):
+        with pytest.raises(ConfigError, match="Name one suffix or more, each once"):
+            list(function(root, channels=channels))
 
 
 def test_images_right_below_the_subject_need_no_session(root: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medvid.contract import Record, SourceError
+from medvid.contract import ConfigError, Record, SourceError
 from medvid.io import open_stack, study_series
 from medvid.io.write import write_dicom_series
 from medvid.sources import load_adapter
@@ -79,6 +79,13 @@ def test_findings_are_chosen(root: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("findings", [[], ["ich", "ich"]])
+def test_findings_are_named_once_and_there_is_one(root: Path, findings: list[str]) -> None:
+    for function in (cq500.records, cq500.missing):
+        with pytest.raises(ConfigError, match="Name one finding or more, each once"):
+            list(function(root, findings=findings))
+
+
 @pytest.mark.parametrize(
     ("options", "folders"),
     [
@@ -101,7 +108,10 @@ def test_a_series_is_chosen(root: Path, options: dict[str, object], folders: lis
 
 def test_names_of_the_published_series_are_understood(root: Path) -> None:
     plain = ("CT PRE CONTRAST 5MM STD", "CT Thin Stnd", "CT 0.625mm-2", "CT I To S", "CT Plain")
+    plain += ("CT PRECONTRAST", "CT without contrast", "CT_NON_CONTRAST", "CT PLAIN C-")
     contrast = ("CT 5mm POST CONTRAST", "CT 4cc sec 150cc D3D on-2", "CT ORAL IV", "CT CECT THIN")
+    contrast += ("CT Plain and Contrast", "CT precontrast-postcontrast", "CT BRAIN PLAIN C+")
+    contrast += ("CT_PLAIN_POST", "CT without and with contrast", "CT PRE AND POST CONTRAST")
     unsure = ("CT C THIN", "CT C-2")
     bone = ("CT PRE CONTRAST BONE", "CT THIN BONE PNS", "CT HRCT", "CT 0.625 MM HI RES")
     study = find_study(root, 0)
