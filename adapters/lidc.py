@@ -6,7 +6,8 @@ lie beside the images, or come apart as `LIDC-XML-only`, folder `tcia-lidc-xml/`
 
 On disk: `LIDC-IDRI/LIDC-IDRI-0001/<study>/<series>/` with one series' `*.dcm` and its reading
 `*.xml`, whatever study and series are called; the XML files may lie anywhere below the root. Films
-(CR, DX) and their readings (IdriReadMessage) are passed over.
+(CR, DX) and their readings (IdriReadMessage) are passed over, as are scouts and pictures beside the
+slices.
 
 A case is a nodule of 3 mm or more: a `region` task. Readers worked alone, so which outlines are one
 nodule is estimated as pylidc does: outlines whose points come nearer than the slice thickness are
@@ -24,7 +25,7 @@ Command: `medvid manifest lidc ROOT -o manifest.csv min_readers=3`
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Annotated, Literal, NoReturn
@@ -39,7 +40,7 @@ from medvid.io.identity import series_token
 from medvid.io.lidc_nodules import Mark, find_center, join_marks, place_annotation
 from medvid.io.lidc_xml import SCALES, Annotation, Outline, Reading, read_lidc_xml, write_lidc_xml
 from medvid.io.ordering import natural_key
-from medvid.io.sidecars import is_sidecar
+from medvid.io.sidecars import has_ending, is_other_kind, is_sidecar, list_files
 
 CLASSES = ("benign", "malignant")
 
@@ -83,7 +84,7 @@ def records(
         SourceError: when readings or all scans are absent, or a reading cannot be meant.
     """
     readings = _read_readings(root)
-    folders = _find_series(root)
+    folders = _find_series(root, readings)
     there = sorted(
         (uid for uid in readings if uid in folders), key=lambda uid: natural_key(str(folders[uid]))
     )
@@ -95,7 +96,7 @@ def records(
             "no_cases",
         )
     for uid in there:
-        images = _read_images(folders[uid], uid)
+        images = _read_images(folders[uid], uid, readings)
         if _list_absent(readings[uid], images):
             if incomplete == "refuse":
                 _refuse_incomplete(readings[uid], images, folders[uid])
@@ -127,13 +128,16 @@ def missing(
     incomplete: Incomplete = "refuse",
 ) -> list[str]:
     """Returns the series that have a reading and not all images of it, as tokens."""
-    folders = _find_series(root)
     readings = _read_readings(root)
+    folders = _find_series(root, readings)
     return [
         series_token(uid)
         for uid, reading in readings.items()
         if uid not in folders
-        or (incomplete == "leave_out" and _list_absent(reading, _read_images(folders[uid], uid)))
+        or (
+            incomplete == "leave_out"
+            and _list_absent(reading, _read_images(folders[uid], uid, readings))
+        )
     ]
 
 
@@ -147,7 +151,7 @@ def unlisted(
 ) -> list[str]:
     """Returns the CT series that have images and no reading, as tokens."""
     readings = _read_readings(root)
-    return [series_token(uid) for uid in _find_series(root) if uid not in readings]
+    return [series_token(uid) for uid in _find_series(root, readings) if uid not in readings]
 
 
 def imitate(root: Path) -> None:
@@ -213,7 +217,8 @@ def _draw(uids: Sequence[str], t: int, h: int, w: int) -> tuple[Outline, ...]:
 def _read_readings(root: Path) -> dict[str, Reading]:
     """Returns series -> its reading, in the order of the files."""
     found: dict[str, Reading] = {}
-    for path in sorted(root.rglob("*.xml"), key=lambda path: natural_key(str(path))):
+    paths = [path for path in list_files(root) if has_ending(path.name, ".xml")]
+    for path in sorted(paths, key=lambda path: natural_key(str(path))):
         reading = read_lidc_xml(path)
         if reading is None:
             continue
@@ -234,43 +239,64 @@ def _read_readings(root: Path) -> dict[str, Reading]:
     return found
 
 
-def _find_series(root: Path) -> dict[str, Path]:
-    """Returns CT series -> folder, from the first image of every folder."""
+def _find_series(root: Path, readings: Container[str]) -> dict[str, Path]:
+    """Returns CT series -> folder: of each folder the one with a reading, or else the first one."""
     found: dict[str, Path] = {}
     for place, folders, names in os.walk(root):
         folders.sort(key=natural_key)
+        first = None
         for path in (Path(place) / name for name in sorted(names)):
-            if is_sidecar(path):
+            header = _try_header(path)
+            if header is None or header.modality != "CT":
                 continue
-            try:
-                header = read_header(path)
-            except DataError:
-                continue
-            if header.modality == "CT":
-                found.setdefault(header.uid, path.parent)
-            break
+            if header.uid in readings:  # a scout may have come before it
+                first = header.uid
+                break
+            first = first or header.uid
+        if first is not None:
+            found.setdefault(first, Path(place))
     return found
 
 
-def _read_images(folder: Path, series: str) -> dict[str, SliceHeader]:
-    """Returns SOPInstanceUID -> header.
+def _try_header(path: Path) -> SliceHeader | None:
+    try:
+        return None if _is_beside(path) else read_header(path)
+    except DataError:
+        return None
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether a file beside slices is clearly none: a table, a picture, a volume."""
+    return is_sidecar(path) or is_other_kind(path)
+
+
+def _read_images(folder: Path, series: str, readings: Container[str]) -> dict[str, SliceHeader]:
+    """Returns SOPInstanceUID -> header of the series' images; scouts and films are passed over.
 
     Raises:
-        SourceError: when an image cannot be read, or is of another series.
+        SourceError: when a file cannot be read, or is of another series that has a reading.
     """
     images = {}
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        if is_sidecar(path):
+        if _is_beside(path):
             continue
         try:
             header = read_header(path)
         except DataError as error:
-            raise SourceError(error.message, code=error.code, files=error.files) from error
-        if header.uid != series:
+            raise SourceError(
+                f"{error.message} It may be a slice: fetch it again, or take it out of the folder.",
+                code=error.code,
+                files=error.files,
+            ) from error
+        if header.uid == series:
+            images[header.instance] = header
+        elif header.uid in readings:
             _refuse(
-                path, "is of another series than the files beside it; give each a folder.", "mixed"
+                path,
+                "is of another series than the files beside it, and both have a reading; give each "
+                "a folder.",
+                "mixed",
             )
-        images[header.instance] = header
     return images
 
 

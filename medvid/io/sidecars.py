@@ -20,6 +20,9 @@ SIDECARS = frozenset(
 SIDECAR_NAMES = frozenset({"license", "readme", "lockfile", "version", "thumbs.db"})
 
 
+MAC_FOLDER, MAC_FILE = "__macosx", "._"
+"""What macOS adds to archives: a folder, and a file of the system's own beside each other one."""
+
 DIRECTORY = "dicomdir"
 """DICOM too, and no scan: the table of contents of a CD."""
 
@@ -39,6 +42,21 @@ def is_sidecar(path: Path) -> bool:
         return True
     called = name in SIDECAR_NAMES or name.startswith(".") or path.suffix.lower() in SIDECARS
     return called and not has_dicom_mark(path)
+
+
+def is_of_macos(name: str) -> bool:
+    """Whether a name is that of what macOS adds to archives: `__MACOSX`, `._scan.dcm`."""
+    return name.casefold() == MAC_FOLDER or name.startswith(MAC_FILE)
+
+
+def has_ending(name: str, ending: str) -> bool:
+    """Whether a file's name ends so, in any case; what macOS adds to archives never does.
+
+    Args:
+        name: of the file, without its folder.
+        ending: in lower case.
+    """
+    return name.casefold().endswith(ending) and not is_of_macos(name)
 
 
 def has_dicom_mark(path: Path) -> bool:

@@ -235,6 +235,35 @@ def test_an_image_of_another_series_in_the_folder_is_refused(root: Path) -> None
         list(lidc.records(root))
 
 
+@pytest.mark.parametrize("name", ["0-001.dcm", "9-001.dcm"])
+def test_a_scout_beside_the_slices_is_passed_over(root: Path, name: str) -> None:
+    before = list(lidc.records(root))
+    folder = find_xml(root, 0).parent
+    dataset = pydicom.dcmread(folder / "1-001.dcm")
+    dataset.SeriesInstanceUID, dataset.SOPInstanceUID = "1.2.3", "1.2.3.4"
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    dataset.save_as(folder / name)
+    assert list(lidc.records(root)) == before
+    assert lidc.missing(root) == lidc.unlisted(root) == []
+    record = next(r for r in before if r.path == str(folder))
+    assert open_stack(record.path, series=record.series).num_frames == 12
+
+
+def test_pictures_and_what_macos_adds_are_no_slices(root: Path) -> None:
+    before = list(lidc.records(root))
+    folder = find_xml(root, 0).parent
+    for name in ("0-key.png", "9-key.png", "._1-001.dcm", "._060.xml"):
+        (folder / name).write_bytes(b"\0\5\x16\7" * 40)
+    find_xml(root, 1).rename(find_xml(root, 1).with_suffix(".XML"))
+    assert list(lidc.records(root)) == before
+
+
+def test_a_file_that_may_be_a_slice_is_refused_with_what_to_do(root: Path) -> None:
+    (find_xml(root, 0).parent / "1-013").write_bytes(b"no slice" * 40)
+    with pytest.raises(SourceError, match="fetch it again, or take it out of the folder"):
+        list(lidc.records(root))
+
+
 def test_what_is_absent_is_a_sentence(root: Path) -> None:
     for path in root.rglob("*.dcm"):
         path.unlink()
