@@ -264,6 +264,20 @@ def test_classes_that_do_not_fit_the_labels_are_a_sentence() -> None:
         find_label_space(make(4, 4), ["a", "b", "b", "a"])
 
 
+@pytest.mark.parametrize(
+    "names", [("Control", "control"), ("0", "0.0"), ("1,0", "1"), ("gr\u00fcn", "gru\u0308n")]
+)
+def test_classes_that_differ_only_in_how_they_are_written_are_refused(
+    names: tuple[str, str],
+) -> None:
+    records = [Record(f"c{k}", f"p{k}", "x", label=(*names, "x")[k]) for k in range(3)]
+    findings = [Record("c", "p", "x", label=dict.fromkeys((*names, "x"), 1))]
+    for made in (records, findings):
+        with pytest.raises(DataError, match="and differ only in how they are written") as caught:
+            find_label_space(made)
+        assert all(f"`{name}`" in caught.value.message for name in names)
+
+
 def test_classes_are_sorted_as_people_count() -> None:
     records = [Record(f"c{k}", f"p{k}", "x", label=f"grade {k}") for k in (10, 9, 2)]
     assert find_label_space(records).classes == ("grade 2", "grade 9", "grade 10")
