@@ -247,7 +247,7 @@ def _list_cases(images: Sequence[Image]) -> Iterator[tuple[str, list[Image]]]:
     """Yields case by case: each image one."""
     taken: dict[str, Path] = {}
     for image in images:
-        case_id = image.path.name.partition(".nii")[0]
+        case_id = image.stem
         if case_id in taken:
             _refuse(image.path, f"lies there as {taken[case_id].name} too. Keep one.", "double")
         taken[case_id] = image.path

@@ -20,6 +20,7 @@ import numpy as np
 from medvid.contract import Record, SourceError
 from medvid.io.ordering import natural_key
 from medvid.io.sheet import Row, read_sheet
+from medvid.io.sidecars import is_of_macos
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 # `.nii.gz` is one ending; a dot elsewhere belongs to the name, as in DICOM UIDs of folders.
@@ -103,7 +104,9 @@ def _list_cases(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.iterdir()
-        if not path.name.startswith(".") and path.name.lower() not in _NOT_CASES
+        if not path.name.startswith(".")
+        and not is_of_macos(path.name)
+        and path.name.lower() not in _NOT_CASES
     ]
     return sorted(found, key=lambda path: (natural_key(path.name), path.name))
 

@@ -27,6 +27,7 @@ from typing import Literal, NoReturn
 import numpy as np
 
 from medvid.contract import Record, SourceError
+from medvid.io.sidecars import has_ending
 from medvid.io.text_files import read_text
 
 Split = Literal[1, 2, 3]
@@ -134,7 +135,11 @@ def _list_classes(root: Path, split: Split) -> dict[str, Path]:
     if not folder.is_dir():
         _refuse(folder, "is not there. Unpack test_train_splits.rar below the root.", "no_list")
     ending = f"_test_split{split}.txt"
-    found = {path.name.removesuffix(ending): path for path in folder.glob(f"*{ending}")}
+    found = {
+        path.name[: -len(ending)]: path
+        for path in sorted(folder.iterdir())
+        if has_ending(path.name, ending)
+    }
     if not found:
         _refuse(folder, f"holds no list <class>{ending}.", "no_list")
     return dict(sorted(found.items()))
@@ -145,7 +150,7 @@ def _read_split(root: Path, split: Split) -> list[_Item]:
     for label, path in _list_classes(root, split).items():
         for line in read_text(path).splitlines():
             # Names hold no blanks, but may hold nearly anything else.
-            name, _, side = line.strip().rpartition(" ")
+            name, side = ("", *line.rsplit(None, 1))[-2:]
             if not line.strip():
                 continue
             if side not in _SIDES or not name:
@@ -162,15 +167,17 @@ def _read_split(root: Path, split: Split) -> list[_Item]:
 
 
 def _find_videos(root: Path, items: list[_Item]) -> dict[tuple[str, str], Path]:
-    """Returns (class, lower-case name) -> path of the listed clips on disk."""
+    """Returns (class, lower-case name) -> path of the listed clips on disk; of copies the first."""
     listed = {item.key for item in items}
-    found = {}
+    labels = {item.label.casefold(): item.label for item in items}
+    found: dict[tuple[str, str], Path] = {}
     for place in _VIDEO_FOLDERS:
-        for label in dict.fromkeys(item.label for item in items):
-            for path in sorted((root / place / label).glob("*.avi")):
-                key = (label, path.name.casefold())
-                if key in listed:
-                    found[key] = path
+        for folder in sorted((root / place).glob("*/")):
+            label = labels.get(folder.name.casefold())
+            for path in sorted(folder.iterdir()) if label else ():
+                key = (str(label), path.name.casefold())
+                if key in listed and has_ending(path.name, ".avi"):
+                    found.setdefault(key, path)
     return found
 
 

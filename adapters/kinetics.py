@@ -28,6 +28,7 @@ import numpy as np
 from medvid.contract import Record, SourceError
 from medvid.io.ordering import natural_key
 from medvid.io.sheet import Row, Sheet, is_missing, read_sheet
+from medvid.io.sidecars import has_ending, is_of_macos
 from medvid.io.text_files import read_decimal
 from medvid.io.video import VIDEO_SUFFIXES
 
@@ -119,7 +120,12 @@ def imitate(root: Path) -> None:
 
 
 def _read_lists(root: Path) -> list[_Clip]:
-    paths = [path for place in _PLACES for path in sorted((root / place).glob("*.csv"))]
+    paths = [
+        path
+        for place in _PLACES
+        for path in sorted((root / place).glob("*"))
+        if has_ending(path.name, ".csv")
+    ]
     sheets = [read_sheet(path, is_free=lambda name: name not in _COLUMNS) for path in paths]
     lists = [sheet for sheet in sheets if set(sheet.columns) >= _COLUMNS]
     if not lists:
@@ -181,7 +187,7 @@ def _find_videos(root: Path) -> dict[str, Path]:
         subfolders.sort()
         for name in sorted(names):
             path = Path(folder, name)
-            if path.suffix.lower() in VIDEO_SUFFIXES:
+            if path.suffix.lower() in VIDEO_SUFFIXES and not is_of_macos(name):
                 found.setdefault(path.stem, path)
     return found
 

@@ -35,6 +35,7 @@ from pydantic import Field
 from medvid.contract import Record, SourceError
 from medvid.io.identity import series_token
 from medvid.io.sheet import Row, Sheet, read_sheet
+from medvid.io.sidecars import has_ending, list_files
 from medvid.io.text_files import read_decimal
 
 CLASSES = ("non-nodule", "nodule")
@@ -151,8 +152,8 @@ def imitate(root: Path) -> None:
 def _find_scans(root: Path) -> dict[str, tuple[Path, int]]:
     """Returns series -> header file and subset."""
     found: dict[str, tuple[Path, int]] = {}
-    for subset in range(_SUBSETS):
-        for path in sorted((root / f"subset{subset}").rglob("*.mhd")):
+    for folder, subset in _find_subsets(root):
+        for path in (file for file in list_files(folder) if has_ending(file.name, ".mhd")):
             known, _ = found.setdefault(path.stem, (path, subset))
             if known != path:
                 places = " and ".join(str(one.parent) for one in (known, path))
@@ -163,6 +164,13 @@ def _find_scans(root: Path) -> dict[str, tuple[Path, int]]:
                     files=[known, path],
                 )
     return found
+
+
+def _find_subsets(root: Path) -> list[tuple[Path, int]]:
+    """Returns the subsets' folders and their numbers."""
+    numbers = {f"subset{subset}": subset for subset in range(_SUBSETS)}
+    places = sorted(root.iterdir()) if root.is_dir() else []
+    return [(one, numbers[name]) for one in places if (name := one.name.casefold()) in numbers]
 
 
 def _read_table(root: Path, name: str, columns: Sequence[str]) -> Sheet:

@@ -36,6 +36,7 @@ from pydantic import Field
 from medvid.contract import Label, Record, SourceError
 from medvid.io.identity import instance_token
 from medvid.io.series_list import ENDING, SortedImage, sort_images, write_series_list
+from medvid.io.sidecars import has_ending
 from medvid.io.text_files import read_cells, read_lines
 from medvid.io.wording import name_first
 
@@ -218,8 +219,13 @@ def _list_images(home: Path) -> dict[str, str]:
     if not folder.is_dir():
         _refuse(folder, "is not there. The images lie in it, as ID_<image>.dcm.", "no_folder")
     with os.scandir(folder) as entries:
-        paths = sorted(entry.path for entry in entries if entry.name.endswith(".dcm"))
-    return {Path(path).stem: path for path in paths}
+        paths = sorted(entry.path for entry in entries if has_ending(entry.name, ".dcm"))
+    found: dict[str, str] = {}
+    for path in paths:
+        first = found.setdefault(Path(path).stem, path)
+        if first != path:
+            _refuse(Path(path), f"lies there as {Path(first).name} too. Keep one.", "double_case")
+    return found
 
 
 def _read_labels(path: Path) -> dict[str, list[int]]:

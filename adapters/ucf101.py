@@ -22,6 +22,7 @@ from typing import Literal, NoReturn
 import numpy as np
 
 from medvid.contract import Record, SourceError
+from medvid.io.sidecars import has_ending
 from medvid.io.text_files import read_text, read_whole
 
 Split = Literal[1, 2, 3]
@@ -151,7 +152,7 @@ def _read_classes(root: Path) -> dict[str, int]:
     path = root / _LISTS / "classInd.txt"
     found = {}
     for line in _read_lines(path):
-        text, _, name = line.partition(" ")
+        text, name = (*line.split(None, 1), "")[:2]
         number = read_whole(text)
         if number is None or not name:
             _refuse(path, f"has the line `{line}`, which is not `<number> <Class>`.", "bad_list")
@@ -167,7 +168,7 @@ def _read_split(root: Path, split: Split) -> list[_Item]:
         path = root / _LISTS / f"{part}list0{split}.txt"
         for line in _read_lines(path):
             # Training lists end their lines with the class's number; test lists have none.
-            name, _, number = line.replace("\\", "/").partition(" ")
+            name, number = (*line.replace("\\", "/").split(None, 1), "")[:2]
             label = spelling.get(name.partition("/")[0].casefold())
             if label is None:
                 _refuse(
@@ -194,14 +195,17 @@ def _read_split(root: Path, split: Split) -> list[_Item]:
 
 
 def _find_videos(root: Path) -> dict[str, Path]:
-    """Returns the lower-case `<class>/<file>` -> path, sorted."""
+    """Returns the lower-case `<class>/<file>` -> path, sorted; of copies the first."""
     folder = root / _VIDEOS
     if not folder.is_dir():
         _refuse(
             folder, "is not there. The root must hold UCF-101/ and ucfTrainTestlist/.", "no_folder"
         )
-    paths = sorted(folder.glob("*/*.avi"))
-    return {path.relative_to(folder).as_posix().casefold(): path for path in paths}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*/*")):
+        if has_ending(path.name, ".avi"):
+            found.setdefault(path.relative_to(folder).as_posix().casefold(), path)
+    return found
 
 
 def _refuse(path: Path, what: str, code: str) -> NoReturn:

@@ -12,12 +12,15 @@ from pathlib import Path
 
 from medvid.contract import SourceError
 from medvid.io.ordering import natural_key
+from medvid.io.sidecars import is_of_macos
 
 Only = dict[str, str | int]
 """Key -> value that a name must hold."""
 
 _DATATYPES = ("anat", "dwi", "func", "pet", "ct")
-_NAME = re.compile(r"(?P<keys>.+)_(?P<suffix>[A-Za-z0-9]+)\.nii(\.gz)?")
+_NAME = re.compile(r"(?P<keys>.+)_(?P<suffix>[A-Za-z0-9]+)(?i:\.nii(\.gz)?)")
+
+_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Image:
     session: str
     entities: Mapping[str, str]
     suffix: str
+
+    @property
+    def stem(self) -> str:
+        """The name without `.nii` or `.nii.gz`."""
+        return _ENDING.sub("", self.path.name)
 
     @property
     def visit(self) -> str:
@@ -68,7 +76,7 @@ def find_images(
             path
             for visit in visits
             for datatype in _DATATYPES
-            for path in sorted((visit / datatype).glob("*.nii*"), key=lambda p: natural_key(p.name))
+            for path in sorted((visit / datatype).glob("*"), key=lambda p: natural_key(p.name))
         ]
         images = [image for path in paths if (image := _read_name(subject, path)) is not None]
         kept = [
@@ -86,7 +94,7 @@ def find_images(
 def _read_name(subject: Path, path: Path) -> Image | None:
     """Returns what a file's name says; None for names that BIDS does not have."""
     match = _NAME.fullmatch(path.name)
-    if match is None:
+    if match is None or is_of_macos(path.name):
         return None
     entities = {}
     for part in match["keys"].split("_"):

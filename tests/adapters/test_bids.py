@@ -203,6 +203,22 @@ def test_a_name_that_contradicts_its_folder_is_refused(root: Path, name: str, fo
         list(bids.records(root))
 
 
+def test_endings_may_be_in_capitals(root: Path) -> None:
+    path = root / "sub-02/ses-01/anat/sub-02_ses-01_T1w.nii.gz"
+    path.rename(path.with_name("sub-02_ses-01_T1w.NII.GZ"))
+    record = next(r for r in bids.records(root) if r.patient_id == "sub-02")
+    assert record.case_id == "sub-02_ses-01_T1w"
+    assert open_stack(record.path).num_frames == 6
+    assert bids.missing(root) == []
+
+
+def test_what_macos_adds_to_archives_is_no_image(root: Path) -> None:
+    before = list(bids.records(root))
+    (root / "sub-02/ses-01/anat/._sub-02_ses-01_T1w.nii.gz").write_bytes(b"\0\5\x16\7" * 40)
+    assert list(bids.records(root)) == before
+    assert list(bids.records(root, channels=["T1w", "FLAIR"]))
+
+
 def test_one_image_in_two_files_is_refused(root: Path) -> None:
     add_image(root, "sub-02_ses-01_T1w.nii")
     with pytest.raises(SourceError, match=r"lies there as .* too\. Keep one"):

@@ -41,6 +41,7 @@ def test_one_name_in_two_classes_is_one_patient(tmp_path: Path) -> None:
 
 def test_what_file_managers_leave_behind_is_no_case(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.npy", "a/Thumbs.db", "b/2.npy", "b/.DS_Store", ".git/x", "notes.txt")
+    fill(tmp_path, "__MACOSX/a/._1.npy", "a/._1.npy")
     assert [record.case_id for record in read(tmp_path)] == ["a/1", "b/2"]
 
 

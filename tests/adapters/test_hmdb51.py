@@ -45,6 +45,21 @@ def test_class_folders_may_lie_right_below_the_root(root: Path) -> None:
     assert {r.label for r in hmdb51.records(root)} == {"brush_hair", "wave"}
 
 
+def test_folders_and_endings_may_be_in_capitals_and_what_macos_adds_is_none(root: Path) -> None:
+    before = [(r.case_id, r.label, r.split) for r in hmdb51.records(root)]
+    folder = (root / "hmdb51_org/wave").rename(root / "hmdb51_org/Wave")
+    for path in sorted(folder.iterdir()):
+        path.rename(path.with_suffix(".AVI"))
+    lists = root / LISTS / "wave_test_split1.txt"
+    lists.with_name(f"._{lists.name}").write_bytes(b"\0\5\x16\7" * 40)
+    text = lists.read_text(encoding="utf-8")
+    lists.write_text(text.replace(".avi ", ".avi\t"), encoding="utf-8")
+    records = list(hmdb51.records(root))
+    assert [(r.case_id, r.label, r.split) for r in records] == before
+    assert hmdb51.missing(root) == []
+    assert all(Path(r.path).is_file() for r in records)
+
+
 def test_an_absent_clip_is_told_unless_the_split_leaves_it_out(root: Path) -> None:
     (root / "hmdb51_org/wave/April_09_wave_u_nm_np1_ba_goo_1.avi").unlink()
     (root / "hmdb51_org/wave/Trip_wave_u_nm_np1_ba_goo_2.avi").unlink()

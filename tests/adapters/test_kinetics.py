@@ -75,6 +75,15 @@ def test_a_row_that_cannot_be_meant_is_refused(root: Path, row: str, sentence: s
         list(kinetics.records(root))
 
 
+def test_lists_may_end_in_capitals_and_what_macos_adds_is_none(root: Path) -> None:
+    before = list(kinetics.records(root))
+    path = root / "annotations/train.csv"
+    path.rename(path.with_name("train.CSV"))
+    for name in ("._train.csv", "._val.csv"):
+        path.with_name(name).write_bytes(b"\0\5\x16\7" * 40)
+    assert list(kinetics.records(root)) == before
+
+
 def test_what_is_absent_is_a_sentence(root: Path) -> None:
     with pytest.raises(SourceError, match="holds no CSV with the columns split, time_end"):
         list(kinetics.records(root / "train"))

@@ -32,6 +32,16 @@ def test_subsets_are_folds(root: Path) -> None:
     assert sorted(folds.values()) == [0, 4, 8]
 
 
+def test_folders_and_endings_may_be_in_capitals(root: Path) -> None:
+    before = [(r.case_id, r.label, r.center, r.fold) for r in luna16.records(root)]
+    (root / "subset0").rename(root / "Subset0")
+    assert open_stack(next(iter(luna16.records(root))).path).num_frames == 12
+    (header,) = (root / "Subset0").glob("*.mhd")
+    header.rename(header.with_suffix(".MHD"))
+    header.with_name(f"._{header.name}").write_bytes(b"\0\5\x16\7" * 40)
+    assert [(r.case_id, r.label, r.center, r.fold) for r in luna16.records(root)] == before
+
+
 def test_a_scan_in_two_subsets_is_refused(root: Path) -> None:
     (header,) = (root / "subset0").glob("*.mhd")
     (root / "subset7").mkdir()

@@ -224,6 +224,27 @@ def test_two_files_that_swapped_their_names_are_refused(root: Path, on_bad: str)
     assert sorted(caught.value.files) == sorted(map(str, (below, above)))
 
 
+def test_endings_may_be_in_capitals(root: Path) -> None:
+    end = find_image(root, 150)
+    other = end.rename(end.with_suffix(".DCM"))
+    assert rsna_ich.missing(root) == []
+    records = list(rsna_ich.records(root))
+    assert [len(record.placed_labels) for record in records] == [6, 6, 6]
+    assert all(open_stack(record.path).num_frames == 6 for record in records)
+    if not end.exists():  # as on disks that tell the two apart
+        shutil.copy(other, end)
+        with pytest.raises(SourceError, match=r"lies there as .*\.DCM too\. Keep one"):
+            list(rsna_ich.records(root))
+
+
+def test_what_macos_adds_to_archives_is_no_image(root: Path) -> None:
+    before = list(rsna_ich.records(root))
+    for path in list_images(root):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7" * 40)
+    assert list(rsna_ich.records(root)) == before
+    assert rsna_ich.unlisted(root) == []
+
+
 def test_what_is_absent_is_a_sentence(root: Path) -> None:
     for path in list_images(root):
         path.unlink()

@@ -54,6 +54,20 @@ def test_classes_follow_their_numbers(root: Path) -> None:
     assert ucf101.classes(root) == ("Archery", "HandstandPushups")
 
 
+def test_endings_may_be_in_capitals_and_any_blank_comes_before_the_number(root: Path) -> None:
+    before = [(r.case_id, r.label, r.split) for r in ucf101.records(root)]
+    for path in sorted(root.glob("UCF-101/Archery/*.avi")):
+        path.rename(path.with_suffix(".AVI"))
+        path.with_name(f"._{path.name}").touch()
+    for name in ("trainlist01.txt", "classInd.txt"):
+        path = root / "ucfTrainTestlist" / name
+        path.write_text(path.read_text(encoding="utf-8").replace(" ", "\t"), encoding="utf-8")
+    records = list(ucf101.records(root))
+    assert [(r.case_id, r.label, r.split) for r in records] == before
+    assert ucf101.missing(root) == ucf101.unlisted(root) == []
+    assert all(Path(r.path).is_file() for r in records)
+
+
 def test_an_absent_video_is_told_and_not_replaced(root: Path) -> None:
     (root / "UCF-101/Archery/v_Archery_g08_c01.avi").unlink()
     assert ucf101.missing(root) == ["Archery/v_Archery_g08_c01.avi"]
