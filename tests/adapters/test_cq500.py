@@ -107,11 +107,15 @@ def test_a_series_is_chosen(root: Path, options: dict[str, object], folders: lis
 
 
 def test_names_of_the_published_series_are_understood(root: Path) -> None:
-    plain = ("CT PRE CONTRAST 5MM STD", "CT Thin Stnd", "CT 0.625mm-2", "CT I To S", "CT Plain")
-    plain += ("CT PRECONTRAST", "CT without contrast", "CT_NON_CONTRAST", "CT PLAIN C-")
-    contrast = ("CT 5mm POST CONTRAST", "CT 4cc sec 150cc D3D on-2", "CT ORAL IV", "CT CECT THIN")
-    contrast += ("CT Plain and Contrast", "CT precontrast-postcontrast", "CT BRAIN PLAIN C+")
-    contrast += ("CT_PLAIN_POST", "CT without and with contrast", "CT PRE AND POST CONTRAST")
+    plain = (
+        *("CT PRE CONTRAST 5MM STD", "CT Thin Stnd", "CT 0.625mm-2", "CT I To S", "CT Plain"),
+        *("CT PRECONTRAST", "CT without contrast", "CT_NON_CONTRAST", "CT PLAIN C-"),
+    )
+    contrast = (
+        *("CT 5mm POST CONTRAST", "CT 4cc sec 150cc D3D on-2", "CT ORAL IV", "CT CECT THIN"),
+        *("CT Plain and Contrast", "CT precontrast-postcontrast", "CT BRAIN PLAIN C+"),
+        *("CT_PLAIN_POST", "CT without and with contrast", "CT PRE AND POST CONTRAST"),
+    )
     unsure = ("CT C THIN", "CT C-2")
     bone = ("CT PRE CONTRAST BONE", "CT THIN BONE PNS", "CT HRCT", "CT 0.625 MM HI RES")
     study = find_study(root, 0)
