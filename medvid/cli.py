@@ -1,5 +1,6 @@
 """The command line: words in, function calls out. torch is imported by the verbs that need it."""
 
+import io
 import json
 import math
 import os
@@ -37,21 +38,40 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 def main() -> None:
     """Runs a command; turns medvid's errors into a sentence and an exit code."""
+    _print_any_name()
     try:
         with _one_voice():
             app()
     except MedvidError as error:
-        print(f"medvid: {error.message}", file=sys.stderr)
+        _complain(error)
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer ends quietly at Ctrl+C
             print("medvid: interrupted.", file=sys.stderr)
         raise
+    except UnicodeEncodeError as error:
+        from medvid.io.names import explain_unwritten
+
+        _complain(explain_unwritten(error))
+        sys.exit(MedvidError.exit_code)
     except OSError as error:
         from medvid.jobs.outputs import explain_system
 
-        print(f"medvid: {explain_system(error).message}", file=sys.stderr)
+        _complain(explain_system(error))
         sys.exit(MedvidError.exit_code)
+
+
+def _complain(error: MedvidError) -> None:
+    from medvid.io.names import make_legible
+
+    print(f"medvid: {make_legible(error.message)}", file=sys.stderr)
+
+
+def _print_any_name() -> None:
+    """A name that the terminal's encoding lacks is spelled there, and stops nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -95,9 +115,9 @@ def scan(
     for line in (*summarize_scan(rows), *told):
         print(line)
     if out is None:
-        _next(f"medvid scan {folder} -o manifest.csv")
+        _next("medvid", "scan", str(folder), "-o", "manifest.csv")
     else:
-        _next(f"add labels to {out}, then medvid check CONFIG data.manifest={out}")
+        _next(*_check_of(out), first=f"add labels to {out}, then ")
 
 
 @app.command()
@@ -116,7 +136,7 @@ def manifest(
     claim_file(out)
     for line in make_manifest(source, root, out, options or [], console=_console()):
         print(line)
-    _next(f"medvid check CONFIG data.manifest={out}")
+    _next(*_check_of(out))
 
 
 @app.command()
@@ -129,7 +149,7 @@ def check(config: Config, overrides: Overrides = None) -> None:
     _show([{"": subject, "found": text} for subject, text in findings.facts], as_json=False)
     for record, error in findings.refused:
         print(f"left out: {record.case_id} ({error.code}): {error.message}")
-    _next(shlex.join(["medvid", "train", config, *(overrides or [])]))
+    _next("medvid", "train", config, *(overrides or []))
 
 
 @app.command()
@@ -159,11 +179,11 @@ def train(
         _show_metrics(made.metrics)
         print(f"Report: {made.report}")
         if "pretrain" in read_config(made.config):
-            _next(f"medvid train CONFIG init.from={made.path}")
+            _next("medvid", "train", "CONFIG", f"init.from={made.path}")
         else:
-            _next(f"medvid predict {made.path} PATH -o predictions.csv")
+            _next("medvid", "predict", str(made.path), "PATH", "-o", "predictions.csv")
     else:
-        _next(f"medvid train --resume {made.path}")
+        _next("medvid", "train", "--resume", str(made.path))
 
 
 @app.command("test")
@@ -239,7 +259,7 @@ def context(
         words += [] if runs == RUNS else ["--runs", str(runs)]
         words += [] if jobs is None else ["--jobs", str(jobs)]
         words += [] if cluster is None else ["--cluster", cluster]
-        _next(shlex.join(words))
+        _next(*words)
         return
     folder = study_context(
         read,
@@ -298,7 +318,8 @@ def report(
     if gallery:
         print("The page holds pictures of patients now; without them: delete cases/, report again.")
     else:
-        _next(f"medvid report {run} --gallery 12, for pictures of single cases")
+        words = ("medvid", "report", str(run), "--gallery", "12")
+        _next(*words, first="for pictures of single cases, ")
 
 
 @app.command()
@@ -378,7 +399,7 @@ def phantom(
         console=_console(),
     )
     print(f"Written: {made}")
-    _next(f"medvid scan {out}")
+    _next("medvid", "scan", str(out))
 
 
 @app.command()
@@ -400,8 +421,15 @@ def _console(quiet: bool = False) -> Any:
     return Console()
 
 
-def _next(command: str) -> None:
-    print(f"Next: {command}")
+def _next(*words: str, first: str = "") -> None:
+    """Prints a command that a shell takes as it stands, whatever its paths are."""
+    from medvid.io.names import make_legible
+
+    print(make_legible(f"Next: {first}{shlex.join(words)}"))
+
+
+def _check_of(manifest: Path) -> tuple[str, ...]:
+    return ("medvid", "check", "CONFIG", f"data.manifest={manifest}")
 
 
 def _number(value: float | None) -> str:

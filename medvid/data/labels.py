@@ -1,6 +1,5 @@
 """Between the words of a manifest and the numbers that a network is trained on."""
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -9,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvid.contract import DataError, Label, Record
+from medvid.data.spelling import find_respelled
 from medvid.io.ordering import natural_key
-from medvid.io.text_files import read_decimal
 
 Task = Literal["scan", "slice", "region"]
 
@@ -73,9 +72,8 @@ def find_label_space(records: Iterable[Record], classes: Sequence[str] | None = 
         classes: their names in order, where the source or the config says so.
 
     Raises:
-        DataError: when there is no label at all, only one class, single and multi-label mixed, two
-            classes that differ in how they are written alone, or `classes` that do not fit the
-            labels.
+        DataError: when there is no label at all, only one class, one class in two spellings,
+            single and multi-label mixed, or `classes` that do not fit the labels.
     """
     _check_names(classes or ())
     labels = [label for record in records for label in list_labels(record)]
@@ -90,6 +88,7 @@ def find_label_space(records: Iterable[Record], classes: Sequence[str] | None = 
     multilabel = not kinds.pop()
     if multilabel:
         names = {name for label in labels if not isinstance(label, str) for name in label}
+        _check_spellings(classes or (), names)
         unseen = [name for name in classes or () if name not in names]
         if unseen:
             raise DataError(
@@ -97,16 +96,15 @@ def find_label_space(records: Iterable[Record], classes: Sequence[str] | None = 
                 f"`label_{unseen[0]}`. There are {', '.join(sorted(names, key=natural_key))}.",
                 code="unknown_label",
             )
-        _check_spelling(names)
         return LabelSpace(tuple(classes or sorted(names, key=natural_key)), multilabel=True)
     found = sorted({label for label in labels if isinstance(label, str)}, key=natural_key)
+    _check_spellings(classes or (), found)
     strange = sorted(set(found) - set(classes or found))
     if strange:
         raise DataError(
             f"The label `{strange[0]}` is none of the classes {', '.join(classes or ())}.",
             code="unknown_label",
         )
-    _check_spelling(classes or found)
     if len(found) < 2:
         raise DataError(
             f"Every record has the label `{found[0]}`. Training needs at least two classes.",
@@ -123,19 +121,15 @@ def _check_names(classes: Sequence[str]) -> None:
         )
 
 
-def _check_spelling(names: Iterable[str]) -> None:
-    """Refuses two names that are one class to a reader: `Control` and `control`, `0` and `0.0`."""
-    known: dict[str | float, str] = {}
-    for name in sorted(names):
-        number = read_decimal(name)
-        plain = unicodedata.normalize("NFC", name.casefold())
-        other = known.setdefault(plain if number is None else number, name)
-        if other != name:
-            raise DataError(
-                f"`{other}` and `{name}` would be two classes, and differ only in how they are "
-                "written. Write both alike where they are one; else give one another name.",
-                code="double_class",
-            )
+def _check_spellings(classes: Sequence[str], found: Iterable[str]) -> None:
+    twice = find_respelled([*classes, *sorted(found)])
+    if twice is not None:
+        raise DataError(
+            f"The classes `{twice[0]}` and `{twice[1]}` differ only in how they are written, and "
+            "the network would learn to tell one from the other. Write the class in one way in all "
+            "labels, and in `data.classes`; if they are two, rename one.",
+            code="two_spellings",
+        )
 
 
 def permute_labels(records: Sequence[Record], seed: int) -> list[Record]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medvid.contract import DataError, Label, MedvidError, Record
+from medvid.io.names import explain_name, is_writable, make_legible
 from medvid.io.ordering import natural_key
 from medvid.io.slice_truth import FILE_KEY
 
@@ -37,10 +38,11 @@ def write_manifest(path: Path, records: Sequence[Record]) -> None:
         records: with case_ids that differ.
 
     Raises:
-        DataError: when some records have one label and others several findings, or an extra
-            column has the name of a column with a meaning.
+        DataError: when some records have one label and others several findings, an extra column
+            has the name of a column with a meaning, or a file's name is not UTF-8.
     """
     rows = [row for record in records for row in _rows(record)]
+    _check_names(rows)
     columns = _order_columns(rows)
     if "label" in columns and any(name.startswith("label_") for name in columns):
         raise DataError(
@@ -79,15 +81,27 @@ def write_refused(path: Path, refused: Iterable[tuple[Record, MedvidError]]) -> 
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-    """Writes the named columns beside the path and renames: nobody reads half a table."""
+    """Writes the named columns beside the path and renames: nobody reads half a table.
+
+    Names that are not UTF-8 are spelled, so that the table can be read.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
-    beside.write_text(text.getvalue(), encoding="utf-8")
+    beside.write_text(make_legible(text.getvalue()), encoding="utf-8")
     os.replace(beside, path)
+
+
+def _check_names(rows: Iterable[Mapping[str, str]]) -> None:
+    """Stops at a name that would not lead back to its file when the manifest is read."""
+    for row in rows:
+        strange = next((cell for cell in row.values() if not is_writable(cell)), None)
+        if strange is not None:
+            named = [cell for name, cell in row.items() if name.startswith("path")]
+            raise explain_name(next((n for n in named if not is_writable(n)), strange))
 
 
 def _rows(record: Record) -> list[dict[str, str]]:

@@ -16,8 +16,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from medvid.contract import ConfigError, DataError, Record
 from medvid.data.labels import UNKNOWN_STRATUM, LabelSpace, list_findings, list_labels, stratum
+from medvid.data.spelling import plain_patient
 
 Method = Literal["auto", "grouped", "columns"]
+
+_BY_COLUMN = "Check the `split` or `fold` column, use `data.splits.method=grouped`"
+_BY_CHANCE = "Use another `seed`"
+"""What to do where the sides of a fold do not show the same classes."""
 
 MIN_VALIDATION_FOLDS = 2
 """A share above one half would validate on more patients than it trains on."""
@@ -76,7 +81,8 @@ def make_folds(
 
     Raises:
         ConfigError: for impossible numbers, or `columns` without the columns.
-        DataError: when there are too few patients, in all or of a class.
+        DataError: when there are too few patients, in all or of a class, or one patient in two
+            spellings.
     """
     if not 0 <= validation < 1 / MIN_VALIDATION_FOLDS:
         raise ConfigError(
@@ -89,7 +95,6 @@ def make_folds(
     if not 0 < train_share <= 1:
         raise ConfigError(f"`train_share: {train_share}` must be above 0 and at most 1.")
     strata = np.array([stratum(record, space) for record in records])
-    patients = np.array([record.patient_id for record in records])
     by_split = _is_filled(records, "split", method)
     by_fold = _is_filled(records, "fold", method)
     if method == "columns" and not (by_split or by_fold):
@@ -98,6 +103,8 @@ def make_folds(
             "row of the manifest.",
             code="no_split_column",
         )
+    is_fixed = method != "grouped" and (by_split or by_fold)
+    patients = _name_patients(records, is_fixed)
     if method != "grouped" and by_split:
         fixed = _fixed_split(records, strata, patients, validation, seed)
         kept = _keep_share(records, strata, patients, fixed.train, train_share, seed)
@@ -123,6 +130,32 @@ def mix_seed(seed: int, repeat: int) -> int:
     if repeat == 0:
         return seed
     return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
+
+
+def _name_patients(records: Sequence[Record], is_fixed: bool) -> np.ndarray:
+    """Returns the patient of every record, one who is spelled in several ways by the first.
+
+    The lists of a published split spell as they do, and while all of a patient lies on one side
+    nothing leaks. Anywhere else the patients would be miscounted.
+
+    Raises:
+        DataError: for a patient in two spellings, unless the split is fixed and parts them not.
+    """
+    first: dict[str, Record] = {}
+    names = []
+    for record in records:
+        other = first.setdefault(plain_patient(record.patient_id), record)
+        names.append(other.patient_id)
+        apart = (other.split, other.fold) != (record.split, record.fold)
+        if other.patient_id != record.patient_id and (apart or not is_fixed):
+            raise DataError(
+                f"The patient_ids `{other.patient_id}` (case {other.case_id}) and "
+                f"`{record.patient_id}` (case {record.case_id}) differ only in how they are "
+                "written; as two patients they may lie on two sides of a split. Write the id of a "
+                "patient in one way; if they are two, rename one.",
+                code="two_spellings",
+            )
+    return np.array(names)
 
 
 def _is_filled(records: Sequence[Record], column: str, method: Method) -> bool:
@@ -292,15 +325,18 @@ def _check_counts(
     if space.multilabel:
         _check_findings(records, space)
         return
-    for name, members in _patients_per_stratum(strata, patients).items():
-        if len(members) < folds and name != UNKNOWN_STRATUM:
-            have = "patients have" if len(members) > 1 else "patient has"
-            raise DataError(
-                f"Only {len(members)} {have} the label `{name}`, too few for {folds} folds: it "
-                f"would be missing in some. Use `data.splits.folds={max(2, len(members))}`, merge "
-                "classes, or add patients.",
-                code="rare_class",
-            )
+    sizes = {name: len(who) for name, who in _patients_per_stratum(strata, patients).items()}
+    sizes.pop(UNKNOWN_STRATUM, None)
+    rarest = min(sizes, key=lambda name: sizes[name], default=None)
+    if rarest is not None and sizes[rarest] < folds:
+        have = "patients have" if sizes[rarest] > 1 else "patient has"
+        fewer = f"use `data.splits.folds={sizes[rarest]}`, " if sizes[rarest] > 1 else ""
+        remedy = f"{fewer}merge classes, leave this one out, or add patients."
+        raise DataError(
+            f"Only {sizes[rarest]} {have} the label `{rarest}`, too few for {folds} folds: it "
+            f"would be missing in some. {remedy[0].upper()}{remedy[1:]}",
+            code="rare_class",
+        )
 
 
 def _check_findings(records: Sequence[Record], space: LabelSpace) -> None:
@@ -335,6 +371,8 @@ def audit_folds(
     records: Sequence[Record],
     space: LabelSpace,
     pixels: Mapping[str, str] | None = None,
+    *,
+    method: Method = "auto",
 ) -> None:
     """Stops when a fold leaks or cannot be learnt from.
 
@@ -343,12 +381,15 @@ def audit_folds(
         records: all that the folds name.
         space: the classes; with none nothing is to be learnt from labels.
         pixels: case_id -> hash of the case's pixels; whole scans only, regions share theirs.
+        method: by which the folds were made; what to do depends on it.
 
     Raises:
         DataError: for a patient, or identical pixels, on two sides of a fold, or a class that a
             fold's training side lacks.
     """
     by_id = {record.case_id: record for record in records}
+    columns = any(r.split is not None or r.fold is not None for r in records)
+    advice = _BY_COLUMN if columns and method != "grouped" else _BY_CHANCE
     for fold in folds:
         patients = {case: by_id[case].patient_id for side in fold.sides().values() for case in side}
         _stop_on_shared(fold, patients, "the same patient", "Put all rows of a patient on one side")
@@ -358,7 +399,7 @@ def audit_folds(
                 fold, hashes, "identical pixels", "One is a copy of the other; leave one out"
             )
         if space.classes:
-            _stop_on_missing_class(fold, by_id, space)
+            _stop_on_missing_class(fold, by_id, space, advice)
 
 
 def _stop_on_shared(fold: Fold, of_case: Mapping[str, str], what: str, advice: str) -> None:
@@ -376,17 +417,19 @@ def _stop_on_shared(fold: Fold, of_case: Mapping[str, str], what: str, advice: s
                 )
 
 
-def _stop_on_missing_class(fold: Fold, by_id: Mapping[str, Record], space: LabelSpace) -> None:
+def _stop_on_missing_class(
+    fold: Fold, by_id: Mapping[str, Record], space: LabelSpace, advice: str
+) -> None:
     if space.multilabel:
-        _stop_on_missing_finding(fold, by_id, space)
+        _stop_on_missing_finding(fold, by_id, space, advice)
         return
     trained = Counter(label for case in fold.train for label in list_labels(by_id[case]))
     tested = {label for case in (*fold.test, *fold.val) for label in list_labels(by_id[case])}
     for name in sorted(str(label) for label in tested):
         if name not in trained:
             raise DataError(
-                f"Fold {fold.fold}: the class `{name}` is tested but never trained on. Check the "
-                "`split` or `fold` column, or use `data.splits.method=grouped`.",
+                f"Fold {fold.fold}: the class `{name}` is tested but never trained on. {advice}, "
+                "merge classes, or add patients.",
                 code="class_in_one_fold",
             )
     if len(trained) < 2:
@@ -397,7 +440,9 @@ def _stop_on_missing_class(fold: Fold, by_id: Mapping[str, Record], space: Label
         )
 
 
-def _stop_on_missing_finding(fold: Fold, by_id: Mapping[str, Record], space: LabelSpace) -> None:
+def _stop_on_missing_finding(
+    fold: Fold, by_id: Mapping[str, Record], space: LabelSpace, advice: str
+) -> None:
     trained = Counter(
         (name, value)
         for case in fold.train
@@ -410,7 +455,7 @@ def _stop_on_missing_finding(fold: Fold, by_id: Mapping[str, Record], space: Lab
             if not trained[name, value]:
                 raise DataError(
                     f"Fold {fold.fold}: the finding `{name}` is {word} in no training case, so it "
-                    "cannot be learnt. Use fewer folds, another seed, or leave its column out.",
+                    f"cannot be learnt. {advice}, or leave its column out.",
                     code="class_in_one_fold",
                 )
 

@@ -30,6 +30,7 @@ from medvid.contract import Channel, ConfigError, DataError, MedvidError, Record
 from medvid.data.channels import Reading, find_parts, join_parts, open_parts
 from medvid.data.resample import resample_stack
 from medvid.io import open_stack
+from medvid.io.names import check_name
 from medvid.io.series_list import ENDING, read_series_list
 from medvid.io.sidecars import list_images
 
@@ -279,8 +280,9 @@ def fingerprint(path: Path) -> str:
     """Returns a short hash of a source's files: names, sizes and times of change, not contents.
 
     Raises:
-        DataError: when there is nothing at `path`.
+        DataError: when there is nothing at `path`, or its name is not UTF-8.
     """
+    check_name(path)  # no manifest of a run could name it
     if not path.exists():
         raise DataError(
             f"{path} does not exist. Paths of a manifest are relative to the manifest's folder.",
@@ -288,14 +290,14 @@ def fingerprint(path: Path) -> str:
             files=[path],
         )
     listed = _list_scans(path) if path.is_dir() else _files_of(path)
-    digest = hashlib.sha256(str(path.resolve()).encode())
+    digest = hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogatepass"))
     for file in listed:
         try:
             state = file.stat()
             told = f"{file.name}|{state.st_size}|{state.st_mtime_ns}\n"
         except OSError:  # a link to nowhere; the reader says what it thinks of it
             told = f"{file.name}|gone\n"
-        digest.update(told.encode())
+        digest.update(told.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:32]
 
 

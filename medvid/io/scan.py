@@ -6,6 +6,7 @@ with a reason code, and files that are clearly no scans (tables, texts) are coun
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medvid.contract import DataError
@@ -13,6 +14,7 @@ from medvid.io.dicom_groups import count_lost, part_by_series, pick_lost
 from medvid.io.dicom_slice import Interner, SliceHeader
 from medvid.io.endings import ARRAYS, META_IMAGE, NIFTI, NRRD, PICTURES, VOXEL_FILES
 from medvid.io.frames import is_frame_folder
+from medvid.io.names import explain_name, is_writable, make_legible
 from medvid.io.scan_pool import CHUNK, PARALLEL_FROM, run_here, start_pool
 from medvid.io.scan_rows import ScanRow, refuse
 from medvid.io.scan_tasks import (
@@ -62,7 +64,8 @@ def scan_tree(
             Python's `multiprocessing` does everywhere.
 
     Returns:
-        Rows sorted by path; the last one counts the files that are no scans.
+        Rows sorted by path; the last one counts the files that are no scans. Names that are not
+        UTF-8 are spelled in them, and what has one is refused: no table could name it.
 
     Raises:
         DataError: when there is nothing at `root`.
@@ -97,7 +100,26 @@ def scan_tree(
     rows.sort(key=lambda row: (row.path, row.series, row.code))
     if ignored:
         rows.append(_count_ignored(root, ignored))
-    return rows
+    named = is_writable(os.path.abspath(root))
+    return [_spell_names(row, named) for row in rows]
+
+
+def _spell_names(row: ScanRow, named: bool) -> ScanRow:
+    """Returns a row that can be written in UTF-8, whatever the names on the disk are.
+
+    `named` says whether the folder that is searched can be named so, from the root of all.
+    """
+    told = replace(
+        row,
+        path=make_legible(row.path),
+        reason=make_legible(row.reason),
+        files=tuple(map(make_legible, row.files)),
+    )
+    if row.verdict not in ("ok", "fixable") or (named and is_writable(row.path)):
+        return told
+    # It can be read, but no manifest would lead back to it.
+    error = explain_name(row.path if named else os.path.abspath(row.path))
+    return replace(told, verdict="refused", fix="", code=error.code, reason=error.message)
 
 
 def _plan(

@@ -15,6 +15,7 @@ from medvid.contract import DataError, MedvidError
 from medvid.io.dicom_headers import read_header
 from medvid.io.dicom_refusals import refuse_image
 from medvid.io.identity import instance_token
+from medvid.io.names import explain_name, is_writable
 from medvid.io.scan_pool import CHUNK, PARALLEL_FROM, start_pool
 
 ENDING = ".series"
@@ -100,6 +101,9 @@ def write_series_list(path: Path, files: Iterable[Path]) -> None:
     Args:
         path: of the list, ending in `.series`.
         files: the images; written relative to the list where they lie on the same drive.
+
+    Raises:
+        DataError: for a name that is not UTF-8.
     """
     folder = path.parent.absolute()
     text = "".join(f"{line}\n" for line in (FIRST_LINE, *_tell_places(folder, files)))
@@ -121,6 +125,8 @@ def _tell_places(folder: Path, files: Iterable[Path]) -> Iterator[str]:
             place = os.path.relpath(whole, folder)
         except ValueError:  # another drive of Windows
             place = whole
+        if not is_writable(place):
+            raise explain_name(file)
         yield place.replace(os.sep, "/")
 
 

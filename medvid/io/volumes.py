@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from medvid.contract import DataError, GeometryError, Stack
 from medvid.io.geometry import PlaneOrAuto, orient
 from medvid.io.held import HeldVolume
+from medvid.io.names import check_name
 from medvid.io.nifti import make_volume_stack
 
 
@@ -17,9 +18,11 @@ def open_volume(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None
     """Opens an NRRD, MHA or MHD volume; decodes nothing yet.
 
     Raises:
-        DataError: when the file is cut short, no such file, not 3-D, or holds colours.
+        DataError: when the file is cut short, no such file, not 3-D, or holds colours, or its name
+            is not UTF-8.
         GeometryError: when its axes are singular.
     """
+    check_name(path)  # SimpleITK ends the whole process at such a name
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:

@@ -15,6 +15,7 @@ from medvid.build import validate_options
 from medvid.contract import ConfigError, DataError
 from medvid.data.manifest import change_paths, write_csv, write_manifest
 from medvid.data.phantoms import write_phantom
+from medvid.io.names import is_writable, make_legible
 from medvid.io.scan import ScanRow, scan_tree
 from medvid.io.wording import agree
 from medvid.jobs.messages import show_progress
@@ -101,7 +102,7 @@ def write_scan(path: Path, rows: Sequence[ScanRow]) -> list[str]:
     table = []
     for row, case in zip(usable, cases, strict=True):
         cells = {name: _cell(value) for name, value in asdict(row).items()}
-        absolute = Path(row.path).resolve().as_posix()
+        absolute = _find_whole(row.path)
         table.append(
             {**cells, "case_id": case, "patient_id": row.patient_id or case, "path": absolute}
         )
@@ -132,6 +133,12 @@ def write_scan(path: Path, rows: Sequence[ScanRow]) -> list[str]:
                 "rows into the manifest and write the options into the config's section `data`."
             )
     return told
+
+
+def _find_whole(path: str) -> str:
+    """Returns the path from the root of all; that of a link where its target cannot be written."""
+    whole = Path(path).resolve().as_posix()
+    return whole if is_writable(whole) else Path(os.path.abspath(path)).as_posix()
 
 
 def name_cases(rows: Sequence[ScanRow]) -> list[str]:
@@ -212,7 +219,7 @@ def make_manifest(
         missing = find_missing(root, **checked)
         if missing:
             beside = out.with_name(f"{out.stem}_missing.txt")
-            beside.write_text("\n".join(missing) + "\n", encoding="utf-8")
+            beside.write_text(make_legible("\n".join(missing) + "\n"), encoding="utf-8")
             told.append(f"{len(missing)} listed items are not on disk; their names: {beside}")
     find_unlisted = getattr(adapter, "unlisted", None)
     unlisted = find_unlisted(root, **checked) if find_unlisted is not None else []

@@ -23,6 +23,7 @@ from medvid.contract import ConfigError, Record
 from medvid.data.channels import name_channels
 from medvid.data.labels import LabelSpace, find_label_space, list_labels
 from medvid.data.pairs import ANSWERS, PairDataset, build_pair_loader
+from medvid.data.spelling import plain_patient
 from medvid.data.splits import Fold, read_folds
 from medvid.evaluate import evaluate_predictions, read_predictions, write_predictions
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
@@ -196,11 +197,15 @@ def _find_labelled(
 
 def _add_unlabelled(fold: Fold, records: Mapping[str, Record]) -> Fold:
     sides = {name: list(cases) for name, cases in fold.sides().items()}
-    placed = {records[case].patient_id: name for name, cases in sides.items() for case in cases}
+    placed = {
+        plain_patient(records[case].patient_id): name
+        for name, cases in sides.items()
+        for case in cases
+    }
     known = {case for cases in sides.values() for case in cases}
     for case, record in records.items():
         if case not in known:
-            sides[placed.get(record.patient_id, "train")].append(case)
+            sides[placed.get(plain_patient(record.patient_id), "train")].append(case)
     order = {case: row for row, case in enumerate(records)}
     train, val, test = (tuple(sorted(sides[name], key=order.__getitem__)) for name in sides)
     return replace(fold, train=train, val=val, test=test)

@@ -207,7 +207,8 @@ class TaskData:
             make_folds, self.options["splits"] or {}, "section `data.splits`", given
         )
         folds = make_folds(self.records, self.space, seed=seed, **options)
-        audit_folds(folds, self.records, self.space, self._pixels())
+        method = options.get("method", "auto")
+        audit_folds(folds, self.records, self.space, self._pixels(), method=method)
         return folds
 
     def _pixels(self) -> dict[str, str] | None:

@@ -1,5 +1,6 @@
 """`medvid train`: cross-validation or a fixed split, from a config to a run folder."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -163,5 +164,6 @@ def _train_folds(
             )
     except TrainingInterrupted as stop:
         raise TrainingInterrupted(
-            f"{stop.message} Next: medvid train --resume {run.path}", code=stop.code
+            f"{stop.message} Next: medvid train --resume {shlex.quote(str(run.path))}",
+            code=stop.code,
         ) from None

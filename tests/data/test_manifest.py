@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medvid.contract import DataError, Label, Record
-from medvid.data.manifest import write_manifest
+from medvid.data.manifest import write_manifest, write_refused
 from medvid.sources import load_adapter
 
 table = load_adapter("table")
@@ -123,3 +123,20 @@ def test_an_extra_column_cannot_take_the_place_of_another(tmp_path: Path, name: 
     record = Record("1", "p", str(ROOT / "a.npy"), extra={name: "1"})
     with pytest.raises(DataError, match=f"extra column `{name}`"):
         write_manifest(tmp_path / "manifest.csv", [record])
+
+
+def test_a_name_that_is_not_utf_8_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    records = [
+        Record("1", "p", str(ROOT / "a.npy"), label="x"),
+        Record("2", "q", str(ROOT / "P\udcfc.npy"), label="y"),
+    ]
+    with pytest.raises(DataError, match=r"P\\xfc\.npy has a name that is not UTF-8"):
+        write_manifest(tmp_path / "manifest.csv", records)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_refused_is_listed_whatever_its_name(tmp_path: Path) -> None:
+    refused = [(Record("1", "p", "P\udcfc.npy"), DataError("P\udcfc.npy is empty.", code="c"))]
+    write_refused(tmp_path / "refused.csv", refused)
+    lines = (tmp_path / "refused.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[1] == r"1,p,P\xfc.npy,c,P\xfc.npy is empty."

@@ -264,20 +264,6 @@ def test_classes_that_do_not_fit_the_labels_are_a_sentence() -> None:
         find_label_space(make(4, 4), ["a", "b", "b", "a"])
 
 
-@pytest.mark.parametrize(
-    "names", [("Control", "control"), ("0", "0.0"), ("1,0", "1"), ("gr\u00fcn", "gru\u0308n")]
-)
-def test_classes_that_differ_only_in_how_they_are_written_are_refused(
-    names: tuple[str, str],
-) -> None:
-    records = [Record(f"c{k}", f"p{k}", "x", label=(*names, "x")[k]) for k in range(3)]
-    findings = [Record("c", "p", "x", label=dict.fromkeys((*names, "x"), 1))]
-    for made in (records, findings):
-        with pytest.raises(DataError, match="and differ only in how they are written") as caught:
-            find_label_space(made)
-        assert all(f"`{name}`" in caught.value.message for name in names)
-
-
 def test_classes_are_sorted_as_people_count() -> None:
     records = [Record(f"c{k}", f"p{k}", "x", label=f"grade {k}") for k in (10, 9, 2)]
     assert find_label_space(records).classes == ("grade 2", "grade 9", "grade 10")
@@ -286,3 +272,120 @@ def test_classes_are_sorted_as_people_count() -> None:
 def test_findings_are_numbers_and_unknown_ones_are_nan() -> None:
     space = LabelSpace(("x", "y"), multilabel=True)
     np.testing.assert_array_equal(space.encode({"y": 1}), [np.nan, 1])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Control", "control"),
+        ("0", "0.0"),
+        ("1.5", "1,50"),
+        ("STRASSE", "straße"),
+        ("2", "02"),
+        ("gr\u00fcn", "gru\u0308n"),
+    ],
+)
+def test_a_class_in_two_spellings_is_refused_and_both_are_named(one: str, other: str) -> None:
+    records = [Record(f"c{k}", f"p{k}", "x", label=(one, other, "third")[k % 3]) for k in range(12)]
+    with pytest.raises(DataError, match="differ only in how they are written") as caught:
+        find_label_space(records)
+    assert caught.value.code == "two_spellings"
+    assert f"`{one}`" in caught.value.message
+    assert f"`{other}`" in caught.value.message
+    assert "rename one" in caught.value.message
+    with pytest.raises(DataError, match="differ only in how they are written"):
+        find_label_space(records[::3] + records[2::3], [other, "third"])
+    renamed = [replace(r, label="third" if r.label == other else r.label) for r in records]
+    assert set(find_label_space(renamed).classes) == {one, "third"}
+
+
+def test_a_finding_in_two_spellings_is_refused() -> None:
+    records = [Record(f"c{k}", f"p{k}", "x", label={"Blood": k % 2, "blood": 0}) for k in range(9)]
+    with pytest.raises(DataError, match="`Blood` and `blood` differ only"):
+        find_label_space(records)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("grade 1", "grade 10", "grade 100"),
+        ("1", "10", "100"),
+        ("1.5", "15", "-1.5"),
+        ("1234567890123456789012345678901", "1234567890123456789012345678902", "1"),
+        ("HandstandPushups", "HandstandWalking", "PushUps"),
+    ],
+)
+def test_classes_that_differ_in_more_than_spelling_are_classes(labels: tuple[str, ...]) -> None:
+    records = [Record(f"c{k}", f"p{k}", "x", label=labels[k % 3]) for k in range(9)]
+    assert set(find_label_space(records).classes) == set(labels)
+
+
+def respell(records: list[Record], other: str) -> list[Record]:
+    """Gives the third case the patient of the first, in another spelling."""
+    return [replace(r, patient_id=other) if k == 2 else r for k, r in enumerate(records)]
+
+
+@pytest.mark.parametrize(("one", "other"), [("P0", "p0"), ("7", "7.0"), ("007", "7"), ("A", "a")])
+def test_a_patient_in_two_spellings_is_refused_and_both_are_named(one: str, other: str) -> None:
+    records = [replace(r, patient_id=one) if not k else r for k, r in enumerate(make(30, 30))]
+    with pytest.raises(DataError, match="differ only in how they are written") as caught:
+        make_folds(respell(records, other), SPACE, seed=0)
+    assert caught.value.code == "two_spellings"
+    for named in (f"`{one}` (case c0)", f"`{other}` (case c2)", "if they are two, rename one"):
+        assert named in caught.value.message
+    assert len(make_folds(respell(records, one), SPACE, seed=0)) == 5
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1.1", "1.10"), ("1e3", "1000"), ("7", "70"), ("1,000", "1"), ("X1", "X01")]
+)
+def test_patients_whose_ids_look_alike_are_two(one: str, other: str) -> None:
+    records = [replace(r, patient_id=one) if not k else r for k, r in enumerate(make(30, 30))]
+    assert len(make_folds(respell(records, other), SPACE, seed=0)) == 5
+
+
+@pytest.mark.parametrize("column", ["split", "fold"])
+def test_a_fixed_split_may_not_part_a_patient_in_two_spellings(column: str) -> None:
+    sides: list[object] = ["train", "test"] if column == "split" else [0, 1]
+    records = [
+        replace(r, **{column: sides[k // 2 % 2]})  # type: ignore[arg-type]
+        for k, r in enumerate(make(40, 40))
+    ]
+    with pytest.raises(DataError, match=r"`p0` \(case c0\) and `P0` \(case c2\)"):
+        make_folds(respell(records, "P0"), SPACE, seed=0)
+
+
+@given(st.integers(0, 9))
+@settings(deadline=None, max_examples=10)
+def test_a_published_split_that_keeps_both_spellings_together_is_taken(seed: int) -> None:
+    records = [replace(r, split="train" if k < 20 else "test") for k, r in enumerate(make(30, 30))]
+    (fold,) = make_folds(respell(records, "P0"), SPACE, seed=seed, validation=0.4)
+    assert ("c0" in fold.val) == ("c2" in fold.val)
+
+
+def test_no_remedy_is_already_in_force() -> None:
+    records = [r for k, r in enumerate(make(30, 30)) if r.label == "b" or not k]
+    with pytest.raises(DataError, match="Only 1 patient has the label `a`") as caught:
+        make_folds(records, SPACE, seed=0, folds=2)
+    assert "data.splits.folds" not in caught.value.message
+    assert "Merge classes, leave this one out, or add patients." in caught.value.message
+    records = [*make(30, 30), *(Record(f"r{k}", f"r{k}", "x", label="c") for k in range(3))]
+    records += [Record(f"s{k}", f"s{k}", "x", label="d") for k in range(2)]
+    space = LabelSpace(("a", "b", "c", "d"), multilabel=False)
+    with pytest.raises(DataError, match=r"Use `data\.splits\.folds=2`, merge"):
+        make_folds(records, space, seed=0, folds=5)
+    assert len(make_folds(records, space, seed=0, folds=2)) == 2
+
+
+def test_a_class_that_is_never_trained_on_is_answered_by_how_the_folds_were_made() -> None:
+    records = make(20, 20)
+    train = tuple(r.case_id for r in records if r.label == "a")
+    test = tuple(r.case_id for r in records if r.label == "b")
+    fold = Fold(0, 0, train, (), test)
+    columns = [replace(r, split="train" if r.label == "a" else "test") for r in records]
+    with pytest.raises(DataError, match=r"`split` or `fold` column, use `data\.splits\.method"):
+        audit_folds([fold], columns, SPACE)
+    for known, method in ((records, "auto"), (records, "grouped"), (columns, "grouped")):
+        with pytest.raises(DataError, match="Use another `seed`, merge classes") as caught:
+            audit_folds([fold], known, SPACE, method=method)  # type: ignore[arg-type]
+        assert "grouped" not in caught.value.message

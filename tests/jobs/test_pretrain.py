@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
+from medvid.config import read_config
 from medvid.data.splits import read_folds
 from medvid.evaluate import read_predictions
+from medvid.jobs.pretrain import make_pair_folds, open_pretraining
 
 Cli = Callable[..., Any]
 
@@ -143,3 +145,16 @@ def test_a_pretraining_that_cannot_be_meant_is_a_sentence(
     answer = run_cli("train", "student.yaml", word)
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_a_case_without_a_label_joins_its_patient_in_any_spelling(project: Path) -> None:
+    table = (project / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    # the first case of c18's patient is c0
+    table[19] = table[19].replace(",p0,", ",P0,").rsplit(",", 1)[0] + ","
+    (project / "manifest.csv").write_text("\n".join(table) + "\n", encoding="utf-8")
+    config = read_config(project / "tiny.yaml", ["pretrain={teacher: tiny.yaml}"])
+    opened = open_pretraining(config)
+
+    for fold in make_pair_folds(opened.job.data, opened.labelled, 0):
+        (side,) = [name for name, cases in fold.sides().items() if "c0" in cases]
+        assert "c18" in fold.sides()[side]
