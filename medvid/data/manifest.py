@@ -105,7 +105,7 @@ def _check_names(rows: Iterable[Mapping[str, str]]) -> None:
 
 
 def _rows(record: Record) -> list[dict[str, str]]:
-    taken = sorted(n for n in record.extra if n in OWN_COLUMNS or n.startswith(OWN_BEGINNINGS))
+    taken = sorted(filter(_is_own, record.extra))
     if taken:
         raise DataError(
             f"The record {record.case_id} has an extra column `{taken[0]}`, which has a meaning of "
@@ -126,6 +126,12 @@ def _rows(record: Record) -> list[dict[str, str]]:
             for name, value in zip(CENTER_COLUMNS, record.center, strict=True)
         }
     return [{**fixed, **cells} for cells in _label_rows(record)]
+
+
+def _is_own(column: str) -> bool:
+    """Whether a column has a meaning of its own, or would have it in small letters."""
+    plain = column.casefold()
+    return plain in OWN_COLUMNS or plain.startswith(OWN_BEGINNINGS)
 
 
 def _source_cells(record: Record) -> dict[str, str]:

@@ -118,7 +118,7 @@ def test_one_class_and_several_findings_in_one_table_are_refused(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["path", "label", "label_x", "x_mm", "slice"])
+@pytest.mark.parametrize("name", ["Split", "Label_x", "path", "label", "label_x", "x_mm", "slice"])
 def test_an_extra_column_cannot_take_the_place_of_another(tmp_path: Path, name: str) -> None:
     record = Record("1", "p", str(ROOT / "a.npy"), extra={name: "1"})
     with pytest.raises(DataError, match=f"extra column `{name}`"):
