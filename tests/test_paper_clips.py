@@ -1,5 +1,6 @@
 """One real clip of UCF101, cut as each paper cuts it, forward and backward through its network."""
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +16,38 @@ from medvid.models import MODELS, build_model
 from medvid.train.forward import compute_losses
 from medvid.train.losses import build_loss
 from medvid.train.optim import build_optimizer
+from medvid.transforms import build_pipeline
 
 UCF101 = Path(__file__).parents[2] / "shared" / "data" / "video_ucf101_mini"
 PRESETS = [name for name in list_configs() if name.startswith("run/ucf101_")]
+
+VIDEOS = 8_583
+"""Of the 9,537 training videos of split 1, without the tenth that validates."""
+
+STEPS = {
+    "run/ucf101_c3d": 60_000,
+    "run/ucf101_c3d_study": 60_000,
+    "run/ucf101_i3d": 5_000,
+    "run/ucf101_lrcn": 30_000,
+    "run/ucf101_ltc": 17 * 9_000,
+    "run/ucf101_res3d": 40_000,
+}
+"""Optimizer steps of a training: the papers' and the released solvers'."""
+
+FIRST_DROP = {
+    "run/ucf101_c3d": 20_000,
+    "run/ucf101_c3d_study": 20_000,
+    "run/ucf101_lrcn": 10_000,
+    "run/ucf101_ltc": 8 * 9_000,
+    "run/ucf101_res3d": 20_000,
+}
+"""Steps before the rate is lowered for the first time."""
+
+
+def count_steps(config: dict[str, Any]) -> int:
+    """Returns the optimizer steps of one epoch over the videos of split 1."""
+    batches = math.ceil(VIDEOS / config["data"]["batch_size"])
+    return math.ceil(batches / config["train"].get("accumulate", 1))
 
 
 def build_preset(name: str) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -38,6 +68,37 @@ def test_the_rates_of_every_preset_fit_its_network(name: str) -> None:
     network, optimizer = build_preset(name)
     grouped = sum(len(group["params"]) for group in optimizer.param_groups)
     assert grouped == len(list(network.parameters()))
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_training_has_the_paper_s_steps_and_not_its_epochs(name: str) -> None:
+    config = read_config(name)
+    assert count_steps(config) * config["train"]["epochs"] == pytest.approx(STEPS[name], rel=0.02)
+
+
+@pytest.mark.parametrize("name", FIRST_DROP)
+def test_the_rate_falls_after_the_paper_s_steps(name: str) -> None:
+    config = read_config(name)
+    schedule = config["train"]["schedule"]
+    epochs = schedule["every"] if "every" in schedule else schedule["milestones"][0]
+    assert count_steps(config) * epochs == pytest.approx(FIRST_DROP[name], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("run/ucf101_c3d_study", 17_444_965), ("run/ucf101_c3d", 78_409_573)],
+)
+def test_the_net_and_the_net_of_the_study_have_a_preset_each(name: str, parameters: int) -> None:
+    network, _ = build_preset(name)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("name", ["run/ucf101_c3d", "run/ucf101_c3d_study"])
+def test_c3d_sees_pixels_of_0_to_255_less_a_mean(name: str) -> None:
+    # Biases of 1 and weights of .01 drown pixels that were divided by their deviation.
+    pipeline = build_pipeline(read_config(name)["transforms"], training=False)
+    shown = pipeline({"clip": torch.tensor([0.0, 255.0]).reshape(1, 1, 1, 2)})["clip"]
+    assert shown.flatten().tolist() == pytest.approx([-114.75, 140.25])
 
 
 def test_the_last_layer_of_lrcn_learns_at_ten_times_the_rate_of_the_others() -> None:
