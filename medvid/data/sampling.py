@@ -17,6 +17,7 @@ With a random generator a sampler draws as in training; without, it chooses as i
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -299,9 +300,10 @@ class Centered:
 
 @dataclass(frozen=True)
 class Sliding:
-    """All windows of the stack, `hop` frames apart, the last one flush with the end.
+    """All windows of the stack, `hop` frames apart.
 
-    In training `clips` of them are drawn; in testing all are used, so every frame is seen.
+    In training `clips` of them are drawn; in testing all are used, and with `end: flush` windows
+    that leave no gaps show every frame, of a finding in the last slices too.
 
     Args:
         frames: frames of a window, T.
@@ -309,6 +311,13 @@ class Sliding:
         stride: frames from one to the next inside a window.
         hop: frames from one window to the next.
         clips: windows of an item in training.
+        end: what becomes of frames behind the last window: `flush` adds one that ends with the
+            stack and overlaps the one before; `drop` leaves them out, as video papers do that cut
+            a video into clips side by side. Windows then lie where a whole hop is left for them: a
+            stack of n frames has n // hop, and at least one, where hop is the window's length.
+
+    References:
+        Tran et al., ICCV 2015: the released test list of UCF101 has 16-frame clips 16 apart.
     """
 
     frames: int | None = None
@@ -316,6 +325,7 @@ class Sliding:
     stride: int = 1
     hop: int = 1
     clips: int = 1
+    end: Literal["flush", "drop"] = "flush"
 
     def __post_init__(self) -> None:
         _check_lengths(
@@ -334,8 +344,11 @@ class Sliding:
         extent = measure_extent(
             num_frames, step, frames=self.frames, frames_mm=self.frames_mm, stride=self.stride
         )
-        last_start = max(0, num_frames - extent.span)
-        starts = np.unique(np.append(np.arange(0, last_start + 1, self.hop), last_start))
+        taken = extent.span if self.end == "flush" else max(extent.span, self.hop)
+        last_start = max(0, num_frames - taken)
+        starts = np.arange(0, last_start + 1, self.hop)
+        if self.end == "flush":
+            starts = np.unique(np.append(starts, last_start))
         if rng is not None:
             starts = np.sort(rng.choice(starts, size=self.clips, replace=len(starts) < self.clips))
         return _place(starts, extent, num_frames)

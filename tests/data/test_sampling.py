@@ -34,7 +34,8 @@ def samplers(draw: st.DrawFn) -> Sampler:
         return Segments(draw(st.integers(1, 10)), draw(st.integers(1, 5)), join=draw(st.booleans()))
     if kind == "centered":
         return Centered(frames, mm, stride, jitter=draw(st.integers(0, 3)))
-    return Sliding(frames, mm, stride, hop=draw(st.integers(1, 6)), clips=draw(st.integers(1, 4)))
+    hop, drawn = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    return Sliding(frames, mm, stride, hop, drawn, end=draw(st.sampled_from(["flush", "drop"])))
 
 
 @settings(deadline=None, max_examples=300)
@@ -74,6 +75,43 @@ def test_sliding_windows_show_every_frame_when_testing(
 ) -> None:
     windows = Sliding(frames, hop=min(hop, frames)).windows(num_frames, 1.0, rng=None)
     assert set(windows.frames[windows.mask]) == set(range(num_frames))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 32), st.integers(1, 4))
+def test_windows_side_by_side_are_as_many_as_whole_blocks(
+    num_frames: int, frames: int, stride: int
+) -> None:
+    block = frames * stride
+    sampler = Sliding(frames, stride=stride, hop=block, end="drop")
+    windows = sampler.windows(num_frames, 1.0, rng=None)
+    assert len(windows.frames) == max(1, num_frames // block)
+    np.testing.assert_array_equal(windows.frames[:, 0], np.arange(len(windows.frames)) * block)
+    shown = windows.frames[windows.mask]
+    assert len(set(shown)) == len(shown)  # no frame counts twice
+    assert windows.mask.all() or num_frames < block
+
+
+@settings(deadline=None)
+@given(lengths, st.integers(1, 20), st.integers(1, 7))
+def test_windows_that_overlap_are_those_of_flush_without_its_last(
+    num_frames: int, frames: int, hop: int
+) -> None:
+    hop = min(hop, frames)
+    flush = Sliding(frames, hop=hop).windows(num_frames, 1.0, rng=None).frames[:, 0]
+    drop = Sliding(frames, hop=hop, end="drop").windows(num_frames, 1.0, rng=None).frames[:, 0]
+    np.testing.assert_array_equal(drop, [start for start in flush if start % hop == 0])
+
+
+def test_training_draws_from_whole_windows_only() -> None:
+    sampler = Sliding(4, hop=4, clips=50, end="drop")
+    windows = sampler.windows(11, 1.0, rng=np.random.default_rng(0))
+    assert set(windows.frames[:, 0]) == {0, 4}
+
+
+def test_an_end_that_is_none_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="'flush' or 'drop'"):
+        build_sampler({"name": "sliding", "frames": 4, "end": "loop"})
 
 
 @settings(deadline=None)
