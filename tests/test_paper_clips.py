@@ -106,6 +106,13 @@ def test_testing_cuts_a_video_side_by_side_into_whole_clips(num_frames: int) -> 
         assert len(windows.frames) == max(1, num_frames // block), name
 
 
+@pytest.mark.parametrize("kind", ["single_frame", "early_fusion", "late_fusion", "slow_fusion"])
+def test_karpathy_s_networks_see_fifty_clips_of_a_video(kind: str) -> None:
+    sampler = build_sampler(read_config(f"run/ucf101_{kind}")["data"]["sampler"])
+    starts = sampler.windows(500, 1.0, rng=None).frames[:, 0]
+    assert len(set(starts)) == 50
+
+
 @pytest.mark.parametrize("name", ["run/ucf101_lrcn", "run/ucf101_ltc"])
 def test_the_last_window_of_the_others_ends_with_the_video(name: str) -> None:
     sampler = build_sampler(read_config(name)["data"]["test_sampler"])
