@@ -69,7 +69,8 @@ class I3D(nn.Module):
 
     Padding is TensorFlow's SAME, from the size at hand: the stem has two zeros before an even axis
     and three behind it. The mask is honoured: along T every clip is padded by its own length, and
-    padding frames are zeroed after every layer, unseen by statistics and averages.
+    padding frames are zeroed after every layer, unseen by statistics and averages. The paper loops
+    videos of fewer than 64 frames; medvid pads and marks them.
 
     For 16 to 40 slices take `stem_stride: [1, 2, 2]` and `stem_kernel: [3, 7, 7]`; for patches of
     28 pixels `stem_stride: [1, 1, 1]` and `pool_2a: false`: 28, 28, 14, 7, 4.
