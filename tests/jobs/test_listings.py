@@ -1,12 +1,19 @@
 """What `medvid models --clip` tells of every shipped model config."""
 
 import json
+import re
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from medvid.config import list_configs
+import pytest
+import torch
+
+from medvid.config import list_configs, read_config
 from medvid.jobs.listings import list_config_rows
-from medvid.models import MODELS
+from medvid.models import MODELS, build_model
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 Cli = Callable[..., Any]
 
@@ -18,6 +25,30 @@ def test_every_model_has_a_config_of_its_name_and_one_for_scans() -> None:
     shipped = set(list_configs())
     assert {f"model/{name}" for name in MODELS} <= shipped
     assert {f"model/{name}_scan" for name in set(MODELS) - NO_SCAN_PRESET} <= shipped
+
+
+@pytest.mark.parametrize("name", [name for name in list_configs() if name.startswith("model/")])
+def test_the_parameters_that_a_config_states_are_its_network_s(name: str) -> None:
+    said = re.search(
+        r"([\d.]+) million parameters(?: at ([\d x]+))?", (CONFIGS / f"{name}.yaml").read_text()
+    )
+    if said is None:
+        return
+    section = read_config(name)["model"]
+    scan = name.endswith("_scan")
+    size = (17, 28, 28) if scan else cast("Any", MODELS[section["name"]]).paper_clip
+    if said[2]:
+        size = tuple(map(int, said[2].split(" x ")))
+    with torch.device("meta"):
+        network = build_model(
+            section,
+            in_channels=1 if scan else 3,
+            num_classes=2 if scan else 101,
+            clip_size=size,
+        )
+    count = sum(parameter.numel() for parameter in network.parameters())
+    digits = len(said[1].partition(".")[2])
+    assert f"{count / 1e6:.{digits}f}" == said[1]
 
 
 def test_every_scan_preset_takes_small_crops_of_few_slices() -> None:
