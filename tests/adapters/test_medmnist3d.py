@@ -1,15 +1,18 @@
 """MedMNIST3D's rows are read out of the .npz, each with its own label and side."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
+from medvid.config import read_config
 from medvid.contract import DataError, SourceError
 from medvid.data.manifest import write_manifest
 from medvid.data.store import Store
 from medvid.io import open_stack
+from medvid.models import build_model
 from medvid.sources import load_adapter
 
 medmnist3d = load_adapter("medmnist3d")
@@ -147,3 +150,16 @@ def test_an_array_of_its_own_has_no_items(tmp_path: Path) -> None:
         DataError, match=r"is one array, and no archive \(\.npz\) that holds `x\[0\]`"
     ):
         open_stack(tmp_path / "one.npy", series="x[0]")
+
+
+def test_the_published_baseline_has_a_preset_with_its_network_and_its_recipe() -> None:
+    config = read_config("run/medmnist3d_resnet18")
+    with torch.device("meta"):
+        network = build_model(config["model"], in_channels=1, num_classes=2, clip_size=(28, 28, 28))
+    assert sum(parameter.numel() for parameter in network.parameters()) == 33_140_802
+    maps, _ = cast("Any", network).trunk(torch.empty(1, 1, 28, 28, 28, device="meta"), None)
+    assert maps.shape == (1, 512, 4, 4, 4)
+    training = config["train"]
+    assert (training["optimizer"]["name"], training["optimizer"]["lr"]) == ("adam", 1e-3)
+    assert (training["schedule"]["milestones"], training["epochs"]) == ([50, 75], 100)
+    assert config["data"]["batch_size"] == 32

@@ -254,6 +254,13 @@ PAPER_SIZES: dict[str, list[tuple[dict[str, Any], int, int, int]]] = {
         ({}, 3, 487, 33_420_327),
         ({}, 1, 2, 33_152_706),
         ({"strides": "search"}, 3, 101, 33_222_309),
+        # The ResNet-18 of MedMNIST3D's published table: the stem of CIFAR's networks.
+        (
+            {"stem_kernel": [3, 3, 3], "stem_stride": [1, 1, 1], "project_res2a": False},
+            1,
+            2,
+            33_140_802,
+        ),
         ({"project_res2a": False}, 3, 101, 33_218_085),
         ({"project_res2a": False}, 3, 400, 33_371_472),
         ({"factorised": True}, 3, 101, 33_217_452),
