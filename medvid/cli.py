@@ -335,16 +335,17 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the networks: parameters, operations, memory, smallest clip, paper."""
-    from medvid.jobs.listings import list_config_rows, list_model_rows
+    from medvid.jobs.listings import list_config_rows, list_model_rows, tell_model_rows
 
     if clip is None:
         if channels != 1 or spacing is not None:
             raise ConfigError("`--channels` and `--spacing` go with `--clip T,H,W`.")
-        _show(list_model_rows(), as_json)
-        return
-    t, h, w = (round(n) for n in _read_three(clip, "--clip"))
-    millimetres = None if spacing is None else _read_three(spacing, "--spacing")
-    _show(list_config_rows((t, h, w), channels=channels, spacing=millimetres), as_json)
+        rows = list_model_rows()
+    else:
+        t, h, w = (round(n) for n in _read_three(clip, "--clip"))
+        millimetres = None if spacing is None else _read_three(spacing, "--spacing")
+        rows = list_config_rows((t, h, w), channels=channels, spacing=millimetres)
+    _show(rows if as_json else tell_model_rows(rows), as_json)
 
 
 @app.command()

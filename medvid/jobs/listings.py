@@ -1,5 +1,7 @@
 """What there is: `medvid models`, `medvid adapters`, `medvid transforms`."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,30 +23,19 @@ LARGEST: Size = (1024, 4096, 4096)
 """Frames, rows and columns. An LSTM is counted frame by frame, 512 of them in 25 seconds; detectors
 of mammography have some 4,000 pixels a side."""
 
-COLUMNS = (
-    "parameters (M)",
-    "GFLOP a clip",
-    "activations (MB)",
-    "clip",
-    "smallest",
-    "frames",
-    "mask",
-    "through-plane",
-    "paper",
-)
-
 
 def list_model_rows() -> list[dict[str, Any]]:
-    """Returns one plain row a network, at its default width and its paper's clip size."""
-    return [{"name": row["name"], **_tell(row)} for row in list_models()]
+    """Returns one row a network, at its default width and its paper's clip size."""
+    return [{**row} for row in list_models()]
 
 
 def list_config_rows(
     clip: Size, *, channels: int = 1, spacing: tuple[float, float, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Returns one plain row a shipped model config, for clips of a given size.
+    """Returns one row a shipped model config, for clips of a given size: exact, for programs.
 
-    A config that cannot take them has a row that says why.
+    The fields are those of `ModelDescription`, and `problem`: why a config cannot take such clips,
+    whose other fields are then None but for `name` and `clip_size`; None where it can.
 
     Args:
         clip: (T, H, W).
@@ -75,33 +66,55 @@ def list_config_rows(
                     clip_size=clip,
                     spacing=spacing,
                 )
-            told = _tell(describe_model(model, clip, channels))
+            told = {**describe_model(model, clip, channels), "problem": None}
         except MedvidError as error:
-            told = {**dict.fromkeys(COLUMNS), "through-plane": error.message}
+            nothing = dict.fromkeys(ModelDescription.__annotations__)
+            told = {**nothing, "clip_size": clip, "problem": error.message}
         rows.append({"name": name, **told})
     return rows
 
 
-def _tell(row: ModelDescription) -> dict[str, Any]:
-    values = (
-        round(row["parameters"] / MEGA, 2),
-        round(row["flops"] / GIGA, 2),
-        round(row["activation_bytes"] / MEGA, 1),
-        " x ".join(map(str, row["clip_size"])),
-        " x ".join(map(str, row["smallest"])),
-        _tell_frames(row["exact_frames"], row["smallest"][0]),
-        "honoured" if row["honours_mask"] else "not honoured",
-        row["through_plane"],
-        row["paper"],
-    )
-    return dict(zip(COLUMNS, values, strict=True))
+def tell_model_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Returns rows of networks as a person reads them: rounded, sizes as T x H x W.
+
+    A config that cannot take the clip says so in the last column but one.
+    """
+    return [
+        {
+            "name": row["name"],
+            "parameters (M)": _tell_number(row["parameters"], MEGA),
+            "GFLOP a clip": _tell_number(row["flops"], GIGA),
+            "activations (MB)": _tell_number(row["activation_bytes"], MEGA),
+            "clip": _tell_size(row["clip_size"]),
+            "smallest": _tell_size(row["smallest"]),
+            "frames": _tell_frames(row["exact_frames"], row["smallest"]),
+            "mask": {True: "honoured", False: "not honoured", None: ""}[row["honours_mask"]],
+            "through-plane": row.get("problem") or row["through_plane"],
+            "paper": row["paper"] or "",
+        }
+        for row in rows
+    ]
 
 
-def _tell_frames(exact: int | None, least: int) -> str:
+def _tell_number(value: int | None, unit: float) -> str:
+    """Writes three significant digits: the smallest networks have thousandths of a unit."""
+    if value is None:
+        return ""
+    digits = 2 - math.floor(math.log10(value / unit)) if value else 0
+    return f"{value / unit:.{max(0, digits)}f}"
+
+
+def _tell_size(size: Sequence[int] | None) -> str:
+    return " x ".join(map(str, size or ()))
+
+
+def _tell_frames(exact: int | None, smallest: Sequence[int] | None) -> str:
     """Says how many frames a network takes."""
+    if smallest is None:
+        return ""
     if exact is not None:
         return f"exactly {exact}"
-    return "any" if least == 1 else f"at least {least}"
+    return "any" if smallest[0] == 1 else f"at least {smallest[0]}"
 
 
 def list_adapter_rows() -> list[dict[str, Any]]:
