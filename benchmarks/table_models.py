@@ -207,7 +207,7 @@ def describe_arm(name: str, arm: str, runs: list[Path]) -> list[str]:
         f"`{arm}`",
         f"{auc['value']:.3f}{interval}",
         f"{row['parameters'] / 1e6:.2f}",
-        f"{row['flops'] / 1e9:.2f}",
+        f"{row['flops'] / 1e9:.{2 if row['flops'] >= 1e7 else 4}f}",  # one net has 4 MFLOP
         f"{seconds:.1f}",
         row["through_plane"],
         ", ".join(sorted({(run.parent / "commit.txt").read_text("utf-8") for run in runs})),
