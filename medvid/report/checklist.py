@@ -8,7 +8,7 @@ References:
     Collins et al., TRIPOD+AI statement, BMJ 2024.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from medvid.report.gallery import Gallery
@@ -65,8 +65,17 @@ IN_PART = frozenset({"aim", "sample", "imbalance", "fairness", "selection", "mis
 """Topics that files answer in part at most: why it was done so, only the authors know."""
 
 
+SHOWN_MEASURES = {"auc": "AUC", "log_loss": "log loss", "brier": "Brier score"}
+"""What a study's page says of every window."""
+
+
 def fill_run_checklist(
-    record: Mapping[str, Any], metrics: Mapping[str, Any], gallery: Gallery, failures: bool
+    record: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    gallery: Gallery,
+    *,
+    drawn: Collection[str],
+    failures: bool,
 ) -> list[dict[str, Any]]:
     """Fills the checklist of a training run.
 
@@ -74,54 +83,103 @@ def fill_run_checklist(
         record: see `medvid.report.record`.
         metrics: of metrics.json.
         gallery: the cases that can be looked at.
+        drawn: keys of the figures on the page; what is not drawn is not ticked.
         failures: whether any error is listed.
     """
-    drawn = metrics["bootstrap"]
-    auc = metrics["metrics"]["auc"]
+    bootstrap = metrics["bootstrap"]
     point = metrics.get("operating_point")
-    binary = metrics["task"] == "binary" and auc["value"] is not None
-    known = _fill_shared(record, gallery)
+    measured = [one for one in metrics["metrics"].values() if one["value"] is not None]
+    known = _fill_shared(record, gallery, drawn)
     known |= {
         "imbalance": ", ".join(f"{n}: {k}" for n, k in metrics["n_per_class"].items()),
-        "metrics": f"{len(metrics['metrics'])} measures, and a calibration curve"
-        if binary
-        else f"{len(metrics['metrics'])} measures",
-        "uncertainty": f"{drawn['method']}, {drawn['resamples']} resamples",
+        "metrics": _join(
+            say_count(len(measured), "measure") if measured else "", _say_calibration(drawn)
+        ),
+        "uncertainty": f"{bootstrap['method']}, {bootstrap['resamples']} resamples"
+        if _have_interval(measured)
+        else "",
         "threshold": f"Probabilities; {point['method']}" if point else "",
         "internal": "Out-of-fold predictions, or a held-out part; see Cases",
-        "performance": "" if auc["value"] is None else "See Performance",
+        "performance": "See Performance" if metrics["metrics"]["auc"]["value"] is not None else "",
         "failures": _say_failures(failures, gallery),
-        "utility": "Decision curve" if binary else "",
+        "utility": _say_utility(drawn),
     }
     return _list_items(known)
 
 
 def fill_study_checklist(
-    record: Mapping[str, Any], result: Mapping[str, Any], gallery: Gallery, failures: bool
+    record: Mapping[str, Any],
+    result: Mapping[str, Any],
+    gallery: Gallery,
+    *,
+    drawn: Collection[str],
+    failures: bool,
 ) -> list[dict[str, Any]]:
     """Fills the checklist of a slice-context study; the arguments are those of a run's."""
-    known = _fill_shared(record, gallery)
+    known = _fill_shared(record, gallery, drawn)
     planned = result.get("planned") or {}
+    curve = [result["arms"][name]["metrics"] for name in result["curve"]]
+    folds, seeds, controls = result["folds"], len(result["seeds"]), len(result["controls"])
     known |= {
         "aim": "Smallest window that is not inferior to the best; margin declared beforehand",
         "sample": planned["sentence"] if planned.get("interval_width") else known["sample"],
         "model": f"{result['network']} in every window; see Every arm that was run",
         "imbalance": ", ".join(f"{n}: {k}" for n, k in result["n_per_class"].items()),
-        "metrics": "AUC, log loss, Brier score, calibration curve",
+        "metrics": _join(*_list_measured(curve), _say_calibration(drawn)),
         "uncertainty": f"Paired bootstrap over patients and seeds, {result['resamples']} "
-        "resamples; Holm within each family",
-        "robustness": f"{len(result['controls'])} controls, {len(result['seeds'])} seeds",
+        "resamples; Holm within each family"
+        if _have_interval(one for metrics in curve for one in metrics.values())
+        else "",
+        "robustness": _join(
+            say_count(controls, "control") if controls else "",
+            say_count(seeds, "seed") if seeds > 1 else "",
+        ),
         "fairness": "Subgroups" if result["subgroups"] else "",
-        "internal": f"Out-of-fold predictions of {result['folds']} folds",
+        "internal": f"Out-of-fold predictions of {folds} folds"
+        if folds > 1
+        else "Predictions of the part that was held out",
         "registration": f"Settings hashed before the first training: {result['hash'][:16]}...",
-        "performance": "See Performance by context",
+        "performance": "See Performance by context"
+        if any(_is_defined(metrics, result["metric"]) for metrics in curve)
+        else "",
         "failures": _say_failures(failures, gallery),
-        "utility": "Decision curve" if failures else "",
+        "utility": _say_utility(drawn),
     }
     return _list_items(known)
 
 
-def _fill_shared(record: Mapping[str, Any], gallery: Gallery) -> dict[str, str]:
+def _join(*texts: str) -> str:
+    """Returns an enumeration of the texts that are not empty."""
+    said = ", ".join(filter(None, texts))
+    return said[:1].upper() + said[1:]
+
+
+def _is_defined(metrics: Mapping[str, Any], name: str) -> bool:
+    return (metrics.get(name) or {}).get("value") is not None
+
+
+def _list_measured(curve: Collection[Mapping[str, Any]]) -> list[str]:
+    """Returns the names of the measures that have a value in some window."""
+    return [
+        said for key, said in SHOWN_MEASURES.items() if any(_is_defined(one, key) for one in curve)
+    ]
+
+
+def _have_interval(entries: Iterable[Mapping[str, Any]]) -> bool:
+    return any(one.get("low") is not None and one.get("high") is not None for one in entries)
+
+
+def _say_calibration(drawn: Collection[str]) -> str:
+    return "calibration curve" if "reliability" in drawn else ""
+
+
+def _say_utility(drawn: Collection[str]) -> str:
+    return "Decision curve" if "decision" in drawn else ""
+
+
+def _fill_shared(
+    record: Mapping[str, Any], gallery: Gallery, drawn: Collection[str]
+) -> dict[str, str]:
     versions = dict(record["environment"])
     titles = sorted({case["score_title"] for case in gallery.cases if case["scores"]})
     titles += ["Grad-CAM"] if gallery.heat else []
@@ -144,7 +202,7 @@ def _fill_shared(record: Mapping[str, Any], gallery: Gallery) -> dict[str, str]:
         "training": "Sections `train` and `transforms` of the settings" if settings else "",
         "selection": "Section `train` of the settings (checkpoint)" if settings else "",
         "explain": ", ".join(titles),
-        "flow": "Flow diagram" if seen else "",
+        "flow": "Flow diagram" if "flow" in drawn else "",
         "characteristics": "Table by partition" if record["table_one"].columns else "",
     }
 

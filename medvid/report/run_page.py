@@ -34,7 +34,9 @@ def write_run_page(run: Path, metrics: Mapping[str, Any]) -> Path:
     _draw_training(run, figures)
     record = make_record(run, metrics, figures, "config.yaml")
     gallery = read_gallery(run)
-    record["checklist"] = fill_run_checklist(record, metrics, gallery, bool(mistakes))
+    record["checklist"] = fill_run_checklist(
+        record, metrics, gallery, drawn=figures.items, failures=bool(mistakes)
+    )
     _write_metrics(run, metrics)
     page = render(
         "run",

@@ -60,7 +60,9 @@ def write_study_page(run: Path, result: Result) -> Path:
     mistaken, mistakes = _list_errors(run, result, decisions)
     record = make_record(run, result, figures, "study.yaml")
     gallery = read_gallery(run, result["positive"] or "", _tell_flipped(result))
-    record["checklist"] = fill_study_checklist(record, result, gallery, bool(mistakes))
+    record["checklist"] = fill_study_checklist(
+        record, result, gallery, drawn=figures.items, failures=bool(mistakes)
+    )
     write_study_tables(run, result)
     curve, arms = result["curve"], result["arms"]
     page = render(
