@@ -71,6 +71,16 @@ Label = str | Mapping[str, int]
 """One class by name, or for multi-label tasks every finding's name with 0 or 1."""
 
 
+FIXED_COLUMNS = ("case_id", "patient_id", "path", "series")
+CENTER_COLUMNS = ("x_mm", "y_mm", "z_mm")
+PLACE_COLUMNS = ("slice", "sop_uid", "slice_file", "slice_at")
+OWN_COLUMNS = frozenset({*FIXED_COLUMNS, *CENTER_COLUMNS, *PLACE_COLUMNS, "label", "split", "fold"})
+"""Columns of a manifest with a meaning; a record's `extra` may use none of them."""
+
+OWN_BEGINNINGS = ("label_", "path_")
+"""Columns that begin so have a meaning too: a finding, or a channel."""
+
+
 @dataclass(frozen=True)
 class Channel:
     """One of several scans that are read as the channels of one case.

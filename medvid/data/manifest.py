@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medvid.contract import DataError, Label, MedvidError, Record
+from medvid.contract import (
+    CENTER_COLUMNS,
+    FIXED_COLUMNS,
+    OWN_BEGINNINGS,
+    OWN_COLUMNS,
+    PLACE_COLUMNS,
+    DataError,
+    Label,
+    MedvidError,
+    Record,
+)
 from medvid.io.names import explain_name, is_writable, make_legible
 from medvid.io.ordering import natural_key
 from medvid.io.slice_truth import FILE_KEY
-
-FIXED_COLUMNS = ("case_id", "patient_id", "path", "series")
-CENTER_COLUMNS = ("x_mm", "y_mm", "z_mm")
-PLACE_COLUMNS = ("slice", "sop_uid", "slice_file", "slice_at")
-OWN_COLUMNS = frozenset({*FIXED_COLUMNS, *CENTER_COLUMNS, *PLACE_COLUMNS, "label", "split", "fold"})
-"""Columns with a meaning; a record's `extra` may use none of them."""
-
-OWN_BEGINNINGS = ("label_", "path_")
-"""Columns that begin so have a meaning too: a finding, or a channel."""
 
 
 def write_manifest(path: Path, records: Sequence[Record]) -> None:

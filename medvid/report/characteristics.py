@@ -13,22 +13,7 @@ from typing import Any
 
 import numpy as np
 
-OWN_COLUMNS = frozenset(
-    [
-        "case_id",
-        "patient_id",
-        "path",
-        "series",
-        "label",
-        "slice",
-        "split",
-        "fold",
-        "x_mm",
-        "y_mm",
-        "z_mm",
-    ]
-)
-"""Columns of a manifest that medvid itself reads; `label_<name>` too."""
+from medvid.contract import OWN_BEGINNINGS, OWN_COLUMNS
 
 IDENTIFYING = re.compile(
     r"(^|_)(id|ids|uid|uids|name|names|mrn|accession|birth|birthdate|dob|date|time|path|file)(_|$)"
@@ -72,7 +57,7 @@ def describe_patients(
         An empty table with a note where the manifest has no further columns.
     """
     cases = {row["case_id"]: row for row in rows}
-    columns = [name for name in next(iter(rows), {}) if _is_further(name)]
+    columns = _list_further(list(next(iter(rows), {})))
     hidden = [name for name in columns if IDENTIFYING.search(name)]
     shown = [name for name in columns if name not in hidden]
     by_patient = _is_of_patients(rows, shown)
@@ -96,8 +81,12 @@ def describe_patients(
     )
 
 
-def _is_further(name: str) -> bool:
-    return name not in OWN_COLUMNS and not name.startswith("label_")
+def _list_further(columns: Sequence[str]) -> list[str]:
+    """Returns the columns that medvid itself does not read."""
+    # `series_t1` chooses a series of the channel `path_t1`; without one it is the user's own.
+    own = {f"series_{n.removeprefix('path_')}" for n in columns if n.startswith("path_")}
+    own |= OWN_COLUMNS
+    return [name for name in columns if name not in own and not name.startswith(OWN_BEGINNINGS)]
 
 
 def _is_of_patients(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> bool:

@@ -275,3 +275,20 @@ def test_characteristics_count_patients_once_and_hide_what_identifies() -> None:
     assert "birth_date" not in lines
     assert any("birth_date" in note for note in table.notes)
     assert any("Below 10" in note for note in table.notes)
+
+
+def test_what_medvid_itself_reads_describes_no_patient() -> None:
+    own = {
+        "case_id": "c", "patient_id": "p", "path_t1": "a.nii", "path_flair": "b.nii",
+        "series_t1": "s", "series_flair": "s", "label": "x", "label_edema": "1", "slice": "3",
+        "slice_at": "12.5", "slice_file": "3", "sop_uid": "token", "x_mm": "1", "split": "train",
+    }  # fmt: skip
+    rows = [own | {"case_id": f"c{k}", "patient_id": f"p{k}"} for k in range(12)]
+    table = describe_patients(rows, {})
+    assert table.rows == ()
+    assert "no further columns" in table.notes[0]
+    sexed = [row | {"sex": "f", "series_note": "ab"} for row in rows]
+    table = describe_patients(sexed, {})
+    assert [row["name"] for row in table.rows] == ["sex", "f"]
+    (note,) = [note for note in table.notes if note.startswith("Not shown")]
+    assert note.endswith(": series_note.")
