@@ -7,7 +7,7 @@ out, and so are texts with many values.
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,19 @@ MOST_VALUES = 12
 
 SMALL = 10
 """Below so many patients quartiles and per cent say less than they seem to."""
+
+
+UNKNOWN = frozenset(
+    ["n/a", "na", "nan", "#n/a", "<na>", "none", "null", "unknown", "missing", "-", "--", "?", "."]
+)
+"""Words for a value that nobody knows. Beside numbers they are missing; among texts a group."""
+
+DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
+
+THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}", re.ASCII)
+"""`1,234` may be a thousand and more: one cell that can only be decimal decides for its column."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +130,11 @@ def _describe_column(
     filled = [text for text in values["All"] if text]
     if not filled:
         return []
-    different = sorted(set(filled), key=_sort_key)
-    numbers = [_read_number(text) for text in filled]
-    if all(number is not None for number in numbers) and len(different) > 2:
-        cells = [_say_numbers(texts) for texts in values.values()]
+    numbers = _read_numbers(set(filled))
+    different = sorted(set(filled), key=lambda text: (numbers.get(text, math.inf), text))
+    known = [text for text in different if text.casefold() not in UNKNOWN]
+    if all(text in numbers for text in known) and len(known) > 2:
+        cells = [_say_numbers(texts, numbers) for texts in values.values()]
         return [{"name": column, "cells": cells, "inner": False}]
     if len(different) > MOST_VALUES:
         return None
@@ -136,8 +150,8 @@ def _describe_column(
     return [heading, *lines]
 
 
-def _say_numbers(texts: Sequence[str]) -> str:
-    numbers = [number for text in texts if (number := _read_number(text)) is not None]
+def _say_numbers(texts: Sequence[str], read: Mapping[str, float]) -> str:
+    numbers = [read[text] for text in texts if text in read]
     if not numbers:
         return "-"
     low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75])
@@ -156,17 +170,12 @@ def _say_share(texts: Sequence[str], value: str) -> str:
     return f"{number} ({number / len(texts):.0%})" if len(texts) >= SMALL else str(number)
 
 
-def _read_number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _sort_key(text: str) -> tuple[float, str]:
-    number = _read_number(text)
-    return (math.inf if number is None else number, text)
+def _read_numbers(texts: Collection[str]) -> dict[str, float]:
+    """Returns the finite numbers among the texts of a column, with decimal points or commas."""
+    decimal = any(COMMA.fullmatch(text) and not THOUSANDS.fullmatch(text) for text in texts)
+    plain = {text: text.replace(",", ".", 1) if decimal else text for text in texts}
+    read = {text: float(one) for text, one in plain.items() if DECIMAL.fullmatch(one)}
+    return {text: number for text, number in read.items() if math.isfinite(number)}
 
 
 def _list_notes(unit: str, groups: Mapping[str, Sequence[Any]], hidden: Sequence[str]) -> list[str]:

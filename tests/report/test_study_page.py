@@ -292,3 +292,30 @@ def test_what_medvid_itself_reads_describes_no_patient() -> None:
     assert [row["name"] for row in table.rows] == ["sex", "f"]
     (note,) = [note for note in table.notes if note.startswith("Not shown")]
     assert note.endswith(": series_note.")
+
+
+def describe_ages(ages: list[str]) -> list[tuple[str, list[str]]]:
+    """Returns name and cells of the lines that a column of ages takes."""
+    rows = [{"case_id": f"c{k}", "patient_id": f"p{k}", "age": age} for k, age in enumerate(ages)]
+    return [(row["name"], row["cells"]) for row in describe_patients(rows, {}).rows]
+
+
+def test_ages_with_decimal_commas_are_numbers() -> None:
+    ages = [f"{age},5" for age in range(40, 51)]
+    assert describe_ages(ages) == [("age", ["45.5 [43, 48]"])]
+    # 42,125 alone may be forty thousand; beside 40,5 it cannot be.
+    assert describe_ages(["40,5", "41", "42,125"]) == [("age", ["41"])]
+    names = [name for name, _ in describe_ages(["1,000", "2,000", "3,000"])]
+    assert names == ["age", "1,000", "2,000", "3,000"]
+
+
+@pytest.mark.parametrize("word", ["n/a", "NA", "nan", "Unknown", "-", "."])
+def test_words_for_what_nobody_knows_are_missing_among_numbers(word: str) -> None:
+    ages = [str(age) for age in range(40, 51)]
+    assert describe_ages([*ages, word, ""]) == [("age", ["45 [42.5, 47.5]; 2 missing"])]
+    assert (word, ["1"]) in describe_ages(["f", "m", "m", word])  # a group of its own among texts
+
+
+def test_a_text_among_ages_is_no_number() -> None:
+    names = [name for name, _ in describe_ages(["40", "41", "42", "over 90", "1_0", "inf"])]
+    assert names == ["age", "40", "41", "42", "1_0", "inf", "over 90"]
