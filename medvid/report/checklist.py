@@ -91,7 +91,6 @@ def fill_run_checklist(
     measured = [one for one in metrics["metrics"].values() if one["value"] is not None]
     known = _fill_shared(record, gallery, drawn)
     known |= {
-        "imbalance": ", ".join(f"{n}: {k}" for n, k in metrics["n_per_class"].items()),
         "metrics": _join(
             say_count(len(measured), "measure") if measured else "", _say_calibration(drawn)
         ),
@@ -124,7 +123,6 @@ def fill_study_checklist(
         "aim": "Smallest window that is not inferior to the best; margin declared beforehand",
         "sample": planned["sentence"] if planned.get("interval_width") else known["sample"],
         "model": f"{result['network']} in every window; see Every arm that was run",
-        "imbalance": ", ".join(f"{n}: {k}" for n, k in result["n_per_class"].items()),
         "metrics": _join(*_list_measured(curve), _say_calibration(drawn)),
         "uncertainty": f"Paired bootstrap over patients and seeds, {result['resamples']} "
         "resamples; Holm within each family"
@@ -194,6 +192,7 @@ def _fill_shared(
         else "No case was refused",
         "partition": record["partition"] if seen else "",
         "sample": record["counted"],
+        "imbalance": record["classes"],
         "model": "Section `model` of the settings" if settings else "",
         "software": ", ".join(software) + "; see Versions" if software else "",
         "initialization": "From scratch with the seed of the settings"

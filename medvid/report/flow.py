@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medvid.report.counts import Counts
 from medvid.report.evidence import read_json, read_rows, read_text
 from medvid.report.figures_run import Flow
 from medvid.report.wording import say_count
@@ -14,12 +15,12 @@ MOST_FOLDS = 6
 Folds = Sequence[Mapping[str, Any]]
 
 
-def read_flow(run: Path, n_per_class: Mapping[str, int]) -> Flow | None:
+def read_flow(run: Path, predicted: Counts) -> Flow | None:
     """Counts found, refused, used and partitioned cases; None without a manifest.
 
     Args:
         run: the folder of a run or a study.
-        n_per_class: predicted cases by class, for the box of those used.
+        predicted: what was predicted, for the box of the cases used.
     """
     if not (run / "manifest.csv").is_file():
         return None
@@ -31,12 +32,11 @@ def read_flow(run: Path, n_per_class: Mapping[str, int]) -> Flow | None:
         counts[row["code"]] = counts.get(row["code"], 0) + 1
     if missing:
         counts["listed, not on disk"] = len(missing)
-    classes = ", ".join(f"{name} {number}" for name, number in n_per_class.items())
     return Flow(
         found=len(patients) + sum(counts.values()),
         refused=tuple(sorted(counts.items(), key=lambda item: -item[1])),
         used=len(patients),
-        detail=(say_count(len(set(patients.values())), "patient"), classes),
+        detail=(say_count(len(set(patients.values())), "patient"), predicted.say_classes()),
         parts=tuple(_list_parts(read_json(run / "splits.json") or [], patients)),
     )
 

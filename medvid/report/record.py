@@ -1,10 +1,10 @@
 """What stands on a run's and on a study's page alike: cases, settings, versions."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medvid.report.characteristics import describe_patients
+from medvid.report.counts import Counts
 from medvid.report.evidence import (
     count_refused,
     describe_partition,
@@ -16,21 +16,18 @@ from medvid.report.evidence import (
 from medvid.report.figures_run import plot_flow
 from medvid.report.flow import list_partitions, read_flow
 from medvid.report.render import Figures, write_table
-from medvid.report.wording import say_count
 
 
-def make_record(
-    run: Path, counts: Mapping[str, Any], figures: Figures, settings: str
-) -> dict[str, Any]:
+def make_record(run: Path, counts: Counts, figures: Figures, settings: str) -> dict[str, Any]:
     """Collects the shared part, draws the flow diagram and writes tables/.
 
     Args:
         run: the folder.
-        counts: with `n_cases`, `n_patients` and `n_per_class`.
+        counts: what was predicted.
         figures: of the page; the flow diagram is added.
         settings: name of the file with the resolved settings.
     """
-    flow = read_flow(run, counts["n_per_class"])
+    flow = read_flow(run, counts)
     if flow is not None:
         path = plot_flow(run / "figures" / "flow", flow)
         figures.add("flow", path, "Flow of cases from the source to the partitions", wide=True)
@@ -49,7 +46,8 @@ def make_record(
             [(f"  {r['name']}" if r["inner"] else r["name"], *r["cells"]) for r in table.rows],
         )
     return {
-        "counted": _count_cases(counts),
+        "counted": counts.say_all(),
+        "classes": counts.say_classes(),
         "partition": describe_partition(run),
         "table_one": table,
         "settings": read_text(run / settings),
@@ -57,12 +55,6 @@ def make_record(
         "environment": _list_versions(run),
         **count_refused(run / "refused.csv"),
     }
-
-
-def _count_cases(counts: Mapping[str, Any]) -> str:
-    classes = ", ".join(f"{name} {number}" for name, number in counts["n_per_class"].items())
-    cases = say_count(counts["n_cases"], "case")
-    return f"{cases} of {say_count(counts['n_patients'], 'patient')}: {classes}."
 
 
 def _list_versions(run: Path) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 from medvid.evaluate import average_seeds, read_outcomes, read_predictions
 from medvid.evaluate.measure import find_positive
 from medvid.report.checklist import fill_run_checklist
+from medvid.report.counts import Counts, count_run
 from medvid.report.curves import Curve, draw_curves
 from medvid.report.decisions import describe_decision, write_confusion
 from medvid.report.evidence import read_rows
@@ -15,7 +16,7 @@ from medvid.report.gallery import read_gallery
 from medvid.report.mistakes import list_mistakes, read_limits, write_mistakes
 from medvid.report.record import make_record
 from medvid.report.render import Figures, render, write_page, write_table
-from medvid.report.wording import list_measures, say_count
+from medvid.report.wording import list_measures
 
 
 def write_run_page(run: Path, metrics: Mapping[str, Any]) -> Path:
@@ -32,7 +33,8 @@ def write_run_page(run: Path, metrics: Mapping[str, Any]) -> Path:
     figures = Figures()
     mistakes = _draw_predictions(run, metrics, figures)
     _draw_training(run, figures)
-    record = make_record(run, metrics, figures, "config.yaml")
+    counts = count_run(run, metrics)
+    record = make_record(run, counts, figures, "config.yaml")
     gallery = read_gallery(run)
     record["checklist"] = fill_run_checklist(
         record, metrics, gallery, drawn=figures.items, failures=bool(mistakes)
@@ -41,7 +43,7 @@ def write_run_page(run: Path, metrics: Mapping[str, Any]) -> Path:
     page = render(
         "run",
         title=run.name,
-        answer=_answer(metrics, level),
+        answer=_answer(metrics, counts, level),
         contents=_list_contents(metrics, figures),
         rows=list_measures(metrics["metrics"]),
         per_class=[(n, list_measures(part)) for n, part in metrics["per_class"].items()],
@@ -120,10 +122,9 @@ def _list_contents(metrics: Mapping[str, Any], figures: Figures) -> list[tuple[s
     return [(key, name) for key, name in listed.items() if name]
 
 
-def _answer(metrics: Mapping[str, Any], level: str) -> str:
+def _answer(metrics: Mapping[str, Any], counts: Counts, level: str) -> str:
     auc = metrics["metrics"]["auc"]
-    cases, patients = metrics["n_cases"], metrics["n_patients"]
-    seen = f"{say_count(cases, 'case')} of {say_count(patients, 'patient')}"
+    seen = counts.say_seen()
     if auc["value"] is None:
         return f"The AUC is undefined on {seen}: {auc['reason']}."
     interval = (

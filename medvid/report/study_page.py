@@ -10,6 +10,7 @@ from medvid.evaluate import average_seeds, read_outcomes, read_predictions
 from medvid.evaluate.measure import find_positive
 from medvid.evaluate.predictions import Outcomes
 from medvid.report.checklist import fill_study_checklist
+from medvid.report.counts import count_study
 from medvid.report.curves import Curve, draw_curves
 from medvid.report.decisions import describe_decision, write_confusion
 from medvid.report.figures_study import (
@@ -58,7 +59,7 @@ def write_study_page(run: Path, result: Result) -> Path:
     # A result of an earlier version has no decisions: then errors are told at 0.5.
     decisions = result.get("decisions") or {}
     mistaken, mistakes = _list_errors(run, result, decisions)
-    record = make_record(run, result, figures, "study.yaml")
+    record = make_record(run, count_study(result), figures, "study.yaml")
     gallery = read_gallery(run, result["positive"] or "", _tell_flipped(result))
     record["checklist"] = fill_study_checklist(
         record, result, gallery, drawn=figures.items, failures=bool(mistakes)
@@ -205,9 +206,10 @@ def _read_arm(run: Path, result: Result, name: str) -> Outcomes | None:
 
 
 def _describe_design(result: Result) -> str:
-    seen = f"{say_count(result['n_cases'], 'case')} of {say_count(result['n_patients'], 'patient')}"
-    if result["n_predictions"] != result["n_cases"]:
-        seen += f", {result['n_predictions']} predictions"
+    counts = count_study(result)
+    seen = f"{say_count(counts.cases, 'case')} of {say_count(counts.patients, 'patient')}"
+    if counts.slices is not None:
+        seen += f", {say_count(counts.slices, 'labelled slice')}"
     length = say_length(result["length"], result.get("step_mm"))
     return (
         f"{seen}; {say_count(result['folds'], 'fold')} and "

@@ -27,6 +27,7 @@ def record() -> dict[str, Any]:
     return {
         "environment": [], "settings": "", "partition": "One fixed split", "refused": [],
         "refused_total": "0 cases", "table_one": TableOne(), "counted": "2 cases",
+        "classes": "no 1, yes 1",
     }  # fmt: skip
 
 

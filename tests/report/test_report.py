@@ -239,3 +239,16 @@ def test_repeats_of_a_cross_validation_are_no_further_folds(tmp_path: Path) -> N
     (tmp_path / "manifest.csv").write_text("case_id,patient_id\na,p\nb,q\n", encoding="utf-8")
     said = describe_partition(tmp_path)
     assert said.startswith("Cross-validation in 2 folds, repeated 2 times")
+
+
+def test_a_run_of_slices_says_slices_and_not_cases(tmp_path: Path, check: Check) -> None:
+    table = make_table()
+    table["case_id"] = [f"c{row // 4}" for row in range(80)]
+    table["patient_id"] = table["case_id"]
+    table["fold"] = np.arange(80) // 4 % 2
+    table["frame"] = np.arange(80) % 4
+    page = write_report(make_run(tmp_path / "run", table)).read_text(encoding="utf-8")
+    check(page)
+    assert "on 80 slices of 20 patients." in page
+    assert "In part: 80 slices: vessel 40, nodule 40" in page  # in the checklist
+    assert "<p>20 cases of 20 patients; 80 slices: vessel 40, nodule 40.</p>" in page

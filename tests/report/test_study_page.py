@@ -12,6 +12,7 @@ import pytest
 
 from medvid.contract import DataError
 from medvid.report.characteristics import describe_patients
+from medvid.report.counts import Counts
 from medvid.report.figures_study import plot_context
 from medvid.report.flow import read_flow
 from medvid.report.html import write_report
@@ -110,12 +111,22 @@ def test_figures_are_svg_and_png_of_300_dpi_and_tables_are_csv(reported: Path) -
 
 
 def test_flow_counts_add_up(made_study: Path) -> None:
-    flow = read_flow(made_study, {"vessel": 160, "nodule": 80})
+    flow = read_flow(made_study, Counts(240, 120, {"vessel": 160, "nodule": 80}))
     assert flow is not None
     assert flow.found == flow.used + sum(number for _, number in flow.refused) == 248
     assert flow.refused == (("missing_slices", 7), ("no_label", 1))
     assert len(flow.parts) == 5
     assert sum(int(lines[-1].split()[-1]) for _, lines in flow.parts) == flow.used
+
+
+def test_classes_of_slices_are_counted_in_slices(study: Path) -> None:
+    change(study, task="slice", n_predictions=720, n_per_class={"vessel": 480, "nodule": 240})
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "<p>240 cases of 120 patients; 720 slices: vessel 480, nodule 240.</p>" in page
+    assert "<p>240 cases of 120 patients, 720 labelled slices; 5 folds" in page
+    flow = read_flow(study, Counts(240, 120, {"vessel": 480, "nodule": 240}, slices=720))
+    assert flow is not None
+    assert flow.detail == ("120 patients", "720 slices: vessel 480, nodule 240")
 
 
 def test_a_study_needs_only_its_result(study: Path, check: Check) -> None:
