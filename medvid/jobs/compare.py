@@ -11,6 +11,7 @@ import pandas as pd
 from medvid.config import read_config
 from medvid.contract import ConfigError
 from medvid.evaluate import compare_predictions, read_outcomes, read_predictions, roc_band
+from medvid.evaluate.compare import match_runs
 from medvid.evaluate.differences import check_auc_margin
 from medvid.evaluate.measure import find_positive
 from medvid.jobs.outputs import claim_folder
@@ -58,10 +59,11 @@ def compare(
     """
     check_auc_margin(margin)
     first, second = open_run_folder(run_a), open_run_folder(run_b)
-    folder = out or first.path / f"compared_with_{second.path.name}"
-    claim_folder(folder)
     tables = [read_predictions(run.predictions_oof) for run in (first, second)]
     positive = _read_positive(first, second, tables)
+    match_runs(tables[0], tables[1], common_only=common_only)  # runs that do not fit leave no trace
+    folder = out or first.path / f"compared_with_{second.path.name}"
+    claim_folder(folder)
     result = compare_predictions(
         tables[0],
         tables[1],
@@ -73,7 +75,8 @@ def compare(
         resamples=resamples,
     )
     names = [name_run(first), name_run(second)]
-    result = {"run_a": names[0], "run_b": names[1], **result}
+    unit = "slice" if "frame" in tables[0].columns else "case"
+    result = {"run_a": names[0], "run_b": names[1], "unit": unit, **result}
     write_json(folder / "comparison.json", result)
     binary = result["task"] == "binary"
     figure = _plot(folder, names, tables, positive, resamples) if binary else None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from medvid.report.render import Figures, render, write_page
-from medvid.report.wording import NAMES, say_interval, say_number, say_p
+from medvid.report.wording import NAMES, say_count, say_interval, say_number, say_p
 
 
 def write_comparison(folder: Path, comparison: Mapping[str, Any], figure: Path | None) -> Path:
@@ -13,7 +13,8 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any], figure: Path |
 
     Args:
         folder: where the page goes.
-        comparison: what `compare_predictions` returned, with `run_a` and `run_b`, the runs' names.
+        comparison: what `compare_predictions` returned, with `run_a` and `run_b`, the runs' names,
+            and `unit`, what is counted: `case` or `slice`.
         figure: the ROC curves as SVG, None where there are none.
 
     Raises:
@@ -21,9 +22,13 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any], figure: Path |
     """
     metrics = comparison["metrics"]
     methods = {entry["method"] for entry in metrics.values()}
-    counted = f"{comparison['n_cases']} cases of {comparison['n_patients']} patients."
+    unit = comparison.get("unit", "case")
+    counted = f"{say_count(comparison['n_cases'], unit)} of "
+    counted += f"{say_count(comparison['n_patients'], 'patient')}."
     if comparison["n_left_out"]:
-        counted += f" {comparison['n_left_out']} cases that only one run has are left out."
+        left = comparison["n_left_out"]
+        verb = "is" if left == 1 else "are"
+        counted += f" {say_count(left, unit)} that only one run has {verb} left out."
     figures = Figures()
     if figure is not None:
         figures.add("roc", figure, "ROC curves with pointwise intervals")

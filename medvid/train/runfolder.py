@@ -180,6 +180,12 @@ def open_run_folder(path: str | Path) -> RunFolder:
         hint = (
             f" Did you mean one of the runs in it, such as {folder / below[-1]}?" if below else ""
         )
+        if (folder / "study.yaml").is_file():
+            hint = (
+                f" It is a slice-context study: `medvid context --resume {folder}` goes on with "
+                f"it, and `medvid report {folder}` writes the page on which its arms are compared. "
+                "Give a folder that `medvid train` made."
+            )
         raise DataError(
             f"{folder} is no run folder: it holds no config.yaml.{hint}",
             code="no_run",

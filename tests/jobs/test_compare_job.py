@@ -82,3 +82,50 @@ def test_a_margin_that_no_difference_of_aucs_can_have_is_refused(
     assert answer.code == 2
     assert f"`margin: {margin}` is no margin of an AUC" in answer.err
     assert not (finished / "wrong").exists()
+
+
+def test_runs_that_do_not_fit_leave_no_folder_behind(finished: Path, run_cli: Cli) -> None:
+    path = copy_run(finished) / "predictions_oof.csv"
+    whole = pd.read_csv(path)
+    whole.iloc[5:].to_csv(path, index=False)
+    answer = run_cli("compare", "run", "other", "-o", "new/compared")
+    assert answer.code == 3
+    assert "tested on different cases" in answer.err
+    whole.rename(columns={"prob_dark": "prob_grey"}).replace("dark", "grey").to_csv(
+        path, index=False
+    )
+    answer = run_cli("compare", "run", "other")
+    assert answer.code == 3
+    assert "different classes" in answer.err
+    assert not (finished / "new").exists()
+    assert not list((finished / "run").glob("compared_with_*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compare", "study", "run"),
+        ("compare", "run", "study"),
+        ("train", "--resume", "study"),
+        ("predict", "study", "scans"),
+    ],
+)
+def test_a_study_in_the_place_of_a_run_is_called_one(
+    finished: Path, run_cli: Cli, words: tuple[str, ...]
+) -> None:
+    (finished / "study").mkdir()
+    (finished / "study" / "study.yaml").write_text("name: x\n", encoding="utf-8")
+    answer = run_cli(*words)
+    assert answer.code == 3
+    assert "It is a slice-context study" in " ".join(answer.err.split())
+    assert "medvid report study" in " ".join(answer.err.split())
+
+
+def test_runs_of_slices_are_compared_on_slices(finished: Path) -> None:
+    path = finished / "run" / "predictions_oof.csv"
+    table = pd.read_csv(path)
+    pd.concat([table.assign(frame=k) for k in (1, 2)]).to_csv(path, index=False)
+    copy_run(finished)
+    made = compare(finished / "run", finished / "other", resamples=50)
+    page = (made.folder / "comparison.html").read_text(encoding="utf-8")
+    assert "48 slices of 18 patients." in page
