@@ -205,33 +205,48 @@ def list_flipped(
 ) -> list[dict[str, Any]]:
     """Lists the cases whose probability the window changed most, with the mean over seeds.
 
+    It is the probability of the positive class of two, of the case's own class of more. Several
+    findings a case change in several ways at once, and no case is listed.
+
     Args:
         narrow: predictions of the narrowest window.
         wide: of the widest one.
         positive: the positive class of two; the last one when None.
     """
     outcomes = read_outcomes(narrow)
-    if outcomes.multilabel or len(outcomes.classes) != 2:
+    if outcomes.multilabel:
         return []
-    column = f"prob_{outcomes.classes[find_positive(outcomes.classes, positive)]}"
+    classes = outcomes.classes
+    of = classes[find_positive(classes, positive)] if len(classes) == 2 else None
     keys = ["case_id", *(["frame"] if "frame" in narrow else [])]
     means = [
-        table.groupby(keys, as_index=False).agg({column: "mean", "label": "first"})
+        _add_probability(table, of)
+        .groupby(keys, as_index=False)
+        .agg({"p": "mean", "label": "first"})
         for table in (narrow, wide)
     ]
     joined = means[0].merge(means[1], on=keys, suffixes=("_narrow", "_wide"))
-    change = (joined[f"{column}_wide"] - joined[f"{column}_narrow"]).abs()
+    change = (joined["p_wide"] - joined["p_narrow"]).abs()
     order = np.argsort(-change.to_numpy(), kind="stable")[:FLIPPED_SHOWN]
     return [
         {
             "case_id": str(row["case_id"]),
             "label": str(row["label_wide"]),
-            "narrow": float(row[f"{column}_narrow"]),
-            "wide": float(row[f"{column}_wide"]),
+            "narrow": float(row["p_narrow"]),
+            "wide": float(row["p_wide"]),
             **({"frame": int(row["frame"])} if "frame" in keys else {}),
         }
         for _, row in joined.iloc[order].iterrows()
     ]
+
+
+def _add_probability(table: pd.DataFrame, of: str | None) -> pd.DataFrame:
+    """Returns the labelled rows with `p`, the probability of a class, or of each row's own."""
+    known = table[table["label"].fillna("") != ""]
+    if of is not None:
+        return known.assign(p=known[f"prob_{of}"])
+    own = [row[f"prob_{row['label']}"] for row in known.to_dict("records")]
+    return known.assign(p=np.array(own, dtype=np.float64))
 
 
 def _describe(arm: Arm) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def make_gallery(folder: Path, number: int, console: Console | None = None) -> i
     """Writes `cases/`: frames, scores slice by slice and heat maps of some cases.
 
     Args:
-        folder: a finished run of two classes, or a study.
+        folder: a finished run or a study, of one class a case.
         number: cases at most.
         console: where progress is shown.
 
@@ -40,7 +40,8 @@ def make_gallery(folder: Path, number: int, console: Console | None = None) -> i
         How many cases were made.
 
     Raises:
-        DataError: when the scans or the networks are not there any more, or nothing is finished.
+        DataError: when the scans or the networks are not there any more, nothing is finished, or
+            a case has several findings.
     """
     check_finished(folder)
     study = (folder / "study.json").is_file()
@@ -82,7 +83,7 @@ def _look_at(pick: Pick, record: Any, store: str | None) -> tuple[dict[str, Any]
     clip, mask, window = _choose_clip(dataset[place or 0], pick.frame)
     dense = data.task == "slice" and place is None
     classes: Sequence[str] = meta["classes"]
-    column = classes.index(meta["positive"]) if meta.get("positive") else len(classes) - 1
+    column = classes.index(pick.of)
     arrays: dict[str, Any] = {"frames": _to_grey(clip[0])}
     title, scores, heat = "", None, None
     if tuple(cast("VideoModel", network).modalities) == ("clip",):  # others are not explained
@@ -95,6 +96,7 @@ def _look_at(pick: Pick, record: Any, store: str | None) -> tuple[dict[str, Any]
         **({} if pick.frame is None else {"frame": pick.frame}),
         "label": pick.label,
         "prob": pick.prob,
+        "of": pick.of,
         "group": pick.group,
         **({"arm": pick.arm} if pick.arm else {}),
         "frames": window.tolist(),

@@ -1,6 +1,7 @@
 """Which cases a report shows in pictures: those that say most about where a network errs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ from medvid.context.arms import Arm
 from medvid.context.cells import Cell
 from medvid.contract import DataError
 from medvid.evaluate import average_seeds, read_outcomes, read_predictions
-from medvid.evaluate.measure import find_positive
+from medvid.evaluate.measure import Thresholds, call_positive, find_positive
+from medvid.evaluate.predictions import Outcomes
 from medvid.jobs.cell import find_arm, list_study_arms, read_arm_folds, read_study
 from medvid.jobs.decisions import read_arm_points
+from medvid.report.mistakes import read_limits
 from medvid.train.runfolder import RunFolder, read_json
 
 Floats = NDArray[np.float64]
+Columns = NDArray[np.int64]
 
 CONFIDENT_SHARE = 4
 """Of so many cases one is right and confident, to compare the errors with."""
@@ -31,8 +35,10 @@ class Pick:
         case_id: of the manifest.
         frame: the labelled frame, None where the whole case is labelled.
         label: the true class.
-        prob: of the positive class.
-        group: `false_positive`, `false_negative`, `confident` or `flipped`.
+        prob: of the class `of`.
+        of: the positive class of two; of more the called one, and of a flipped case its own.
+        group: `false_positive`, `false_negative`, `error` (of more than two classes), `confident`
+            or `flipped`.
         checkpoint: the network that never saw the case.
         arm: of a study, what its network saw; empty in a run.
     """
@@ -41,34 +47,64 @@ class Pick:
     frame: int | None
     label: str
     prob: float
+    of: str
     group: str
     checkpoint: Path
     arm: str = ""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What every row of a table of predictions was called.
+
+    Args:
+        classes: by their column.
+        positive: column of the positive class of two, None for more.
+        truth: (n,) columns, -1 when unknown.
+        called: (n,) columns.
+        shown: (n,) columns whose probability stands beside the row.
+        prob: (n,) that probability.
+        sureness: (n,) how far from another call the row is; the more, the surer.
+    """
+
+    classes: tuple[str, ...]
+    positive: int | None
+    truth: Columns
+    called: Columns
+    shown: Columns
+    prob: Floats
+    sureness: Floats
+
+    def rank(self, *, right: bool) -> list[int]:
+        """Returns the rows that were called right, or wrong, the surest first."""
+        rows = np.flatnonzero((self.truth >= 0) & ((self.called == self.truth) == right))
+        return [int(row) for row in rows[np.argsort(-self.sureness[rows], kind="stable")]]
+
+    def name_error(self, row: int) -> str:
+        """Returns the group of a row that was called wrong."""
+        if self.positive is None:
+            return "error"
+        return "false_negative" if self.truth[row] == self.positive else "false_positive"
 
 
 def pick_from_run(folder: Path, number: int) -> list[Pick]:
     """Picks the most confident errors of a run, and some confident right answers.
 
     Raises:
-        DataError: for a run of more than two classes, or one that is not finished.
+        DataError: for several findings a case, or a run that is not finished.
     """
     run = RunFolder(folder)
     table = read_predictions(run.predictions_oof)
-    positive = _find_column(table, read_config(run.config)["evaluate"]["positive"])
-    limits = read_json(run.metrics)["operating_point"]["threshold"]
-    prob = table[f"prob_{positive}"].to_numpy()
-    folds = table["fold"].to_numpy()
-    limit = np.array(
-        [limits[str(fold)] if isinstance(limits, dict) else float(limits) for fold in folds]
-    )
-    wrong, right = _rank(table, prob, limit, positive)
-    truth = table["label"] == positive
+    positive = read_config(run.config)["evaluate"]["positive"]
+    calls = _call(_read_single(table), positive, read_limits(read_json(run.metrics)))
+    wrong, right = calls.rank(right=False), calls.rank(right=True)
     room = max(1, number // CONFIDENT_SHARE)
     errors = wrong[: number - min(room, len(right))]
-    groups = {row: "false_negative" if truth[row] else "false_positive" for row in errors}
+    groups = {row: calls.name_error(row) for row in errors}
     groups |= dict.fromkeys(right[: max(0, min(room, number - len(errors)))], "confident")
+    folds = table["fold"].to_numpy()
     return [
-        _make_pick(table, prob, row, group, run.fold(int(folds[row])) / "best.ckpt")
+        _make_pick(table, calls, row, group, run.fold(int(folds[row])) / "best.ckpt")
         for row, group in groups.items()
     ]
 
@@ -77,7 +113,7 @@ def pick_from_study(folder: Path, number: int) -> list[Pick]:
     """Picks cases that the window changed, and for every other one an error.
 
     Raises:
-        DataError: for a study of more than two classes, or one that is not finished.
+        DataError: for several findings a case, or a study that is not finished.
     """
     flipped, errors = pick_flipped(folder, number), pick_errors(folder)
     shown = flipped[: number - number // 2]
@@ -93,12 +129,12 @@ def pick_flipped(folder: Path, number: int) -> list[Pick]:
     """Picks the cases whose answer the window changed most, for the widest window's network.
 
     Raises:
-        DataError: for a study of more than two classes, or one that is not finished.
+        DataError: for several findings a case, or a study that is not finished.
     """
     config, result = read_study(folder), read_json(folder / "result.json")
     widest = _find_widest(config)
     table = read_predictions(folder / "predictions" / f"{widest.name}.csv")
-    _find_column(table, config["evaluate"]["positive"])
+    positive = _name_positive(_read_single(table), config["evaluate"]["positive"])
     first = table[table["seed"] == config["seed"]]
     fold_of = dict(zip(first["case_id"], first["fold"], strict=True))
     return [
@@ -107,6 +143,7 @@ def pick_flipped(folder: Path, number: int) -> list[Pick]:
             frame=one.get("frame"),
             label=one["label"],
             prob=one["wide"],
+            of=positive or one["label"],
             group="flipped",
             checkpoint=_find_network(folder, config, widest, int(fold_of[one["case_id"]])),
             arm=widest.title,
@@ -122,31 +159,32 @@ def pick_errors(folder: Path) -> list[Pick]:
     are shown, since nobody can say where a network looked that is gone.
 
     Raises:
-        DataError: for a study of more than two classes, or one that is not finished.
+        DataError: for several findings a case, or a study that is not finished.
     """
     config = read_study(folder)
     arm = _choose_looked_into(folder, config)
     table = read_predictions(folder / "predictions" / f"{arm.name}.csv")
-    positive = _find_column(table, config["evaluate"]["positive"])
-    outcomes = read_outcomes(table)
-    limits = read_arm_points(folder, arm, outcomes.known(), config["evaluate"]).values or {}
+    outcomes = _read_single(table)
     mean = average_seeds(outcomes)
-    column = outcomes.classes.index(positive)
-    by_key = dict(zip(mean.keys.tolist(), mean.probabilities[:, column].tolist(), strict=True))
+    places = {key: place for place, key in enumerate(mean.keys.tolist())}
     own = table[table["seed"] == config["seed"]].reset_index(drop=True)
-    prob = np.array([by_key[key] for key in read_outcomes(own).keys.tolist()])
-    wrong, _ = _rank(own, prob, np.array([limits[int(k)] for k in own["fold"]]), positive)
-    missed = own["label"] == positive
+    first = read_outcomes(own)
+    chances = mean.probabilities[[places[key] for key in first.keys.tolist()]]
+    limits: Thresholds = {}
+    if len(outcomes.classes) == 2:
+        limits = read_arm_points(folder, arm, outcomes.known(), config["evaluate"]).values or {}
+    positive = config["evaluate"]["positive"]
+    calls = _call(replace(first, probabilities=chances), positive, limits)
     return [
         _make_pick(
             own,
-            prob,
+            calls,
             row,
-            "false_negative" if missed[row] else "false_positive",
+            calls.name_error(row),
             _find_network(folder, config, arm, int(own["fold"][row])),
             arm.title,
         )
-        for row in wrong
+        for row in calls.rank(right=False)
     ]
 
 
@@ -170,34 +208,43 @@ def _find_network(folder: Path, config: Config, arm: Arm, fold: int) -> Path:
     return Cell(arm.name, config["seed"], fold).folder(folder) / "best.ckpt"
 
 
-def _find_column(table: pd.DataFrame, positive: str | None) -> str:
+def _read_single(table: pd.DataFrame) -> Outcomes:
     outcomes = read_outcomes(table)
-    if outcomes.multilabel or len(outcomes.classes) != 2:
+    if outcomes.multilabel:
         raise DataError(
-            "A gallery shows errors of a task of two classes, and this run has "
-            f"{len(outcomes.classes)}. Leave `--gallery` out.",
-            code="not_binary",
+            "A gallery shows cases that have one class each, and these have "
+            f"{len(outcomes.classes)} findings, each right or wrong on its own. Leave `--gallery` "
+            "out.",
+            code="several_findings",
         )
-    return outcomes.classes[find_positive(outcomes.classes, positive)]
+    return outcomes
 
 
-def _rank(
-    table: pd.DataFrame, prob: Floats, limit: Floats, positive: str
-) -> tuple[list[int], list[int]]:
-    """Returns the rows that were called wrong, and right, the most confident first."""
-    labels = table["label"].fillna("")
-    known, truth = (labels != "").to_numpy(), (labels == positive).to_numpy()
-    called, away = prob >= limit, np.abs(prob - limit)
-    return _order(known & (called != truth), away), _order(known & (called == truth), away)
+def _name_positive(outcomes: Outcomes, positive: str | None) -> str | None:
+    """Returns the positive class of two, None for more."""
+    classes = outcomes.classes
+    return classes[find_positive(classes, positive)] if len(classes) == 2 else None
 
 
-def _order(rows: NDArray[np.bool_], away: Floats) -> list[int]:
-    found = np.flatnonzero(rows)
-    return [int(row) for row in found[np.argsort(-away[found], kind="stable")]]
+def _call(outcomes: Outcomes, positive: str | None, limits: Thresholds) -> Calls:
+    """Calls every row: at the operating point of two classes, the likeliest one of more."""
+    named = _name_positive(outcomes, positive)
+    truth = outcomes.labels.astype(np.int64)
+    rows = np.arange(len(outcomes))
+    if named is None:
+        called = outcomes.probabilities.argmax(axis=1)
+        prob = outcomes.probabilities[rows, called]
+        return Calls(outcomes.classes, None, truth, called, called, prob, prob)
+    column = outcomes.classes.index(named)
+    called = np.where(call_positive(outcomes, column, limits), column, 1 - column)
+    prob = outcomes.probabilities[:, column]
+    at = [limits[int(k)] if isinstance(limits, Mapping) else limits for k in outcomes.folds]
+    shown = np.full(len(rows), column)
+    return Calls(outcomes.classes, column, truth, called, shown, prob, np.abs(prob - np.array(at)))
 
 
 def _make_pick(
-    table: pd.DataFrame, prob: Floats, row: int, group: str, checkpoint: Path, arm: str = ""
+    table: pd.DataFrame, calls: Calls, row: int, group: str, checkpoint: Path, arm: str = ""
 ) -> Pick:
     held = table.iloc[row]
     frame = int(held["frame"]) if "frame" in table and held["frame"] >= 0 else None
@@ -205,7 +252,8 @@ def _make_pick(
         case_id=str(held["case_id"]),
         frame=frame,
         label=str(held["label"]),
-        prob=float(prob[row]),
+        prob=float(calls.prob[row]),
+        of=calls.classes[calls.shown[row]],
         group=group,
         checkpoint=checkpoint,
         arm=arm,

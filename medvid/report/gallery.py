@@ -50,6 +50,11 @@ NONE_MADE = (
     "passed on. `medvid report RUN --gallery 12` takes them in."
 )
 
+NONE_OF_FINDINGS = (
+    "No errors and no pictures of single cases: a case has several findings here, and each of them "
+    "may be right or wrong."
+)
+
 Pixels = NDArray[np.uint8]
 
 
@@ -71,21 +76,27 @@ class Gallery:
 
 
 def read_gallery(
-    run: Path, positive: str = "", told: Mapping[tuple[str, int], str] | None = None
+    run: Path,
+    positive: str = "",
+    told: Mapping[tuple[str, int], str] | None = None,
+    *,
+    findings: bool = False,
 ) -> Gallery:
     """Reads `cases/index.json` and the arrays beside it.
 
     Args:
         run: the folder of a run or a study.
-        positive: the class whose probability stands beside a case.
+        positive: the class whose probability stands beside a case; the index names it where it
+            differs from case to case.
         told: what stands beside a flipped case instead, by case and frame (-1 for all of it).
+        findings: a case has several findings; then pictures are not made.
 
     Raises:
         DataError: when an array that the index names is missing or no uint8 (T, H, W).
     """
     listed = read_json(run / "cases" / "index.json")
     if not listed:
-        return Gallery()
+        return Gallery(note=NONE_OF_FINDINGS if findings else NONE_MADE)
     order = list(GROUPS)
     ranked = sorted(listed, key=lambda one: _rank(order, one["group"]))
     cases: list[dict[str, Any]] = []
@@ -128,7 +139,8 @@ def _make_case(
     columns = max(1, math.isqrt(len(kept)))
     frame = -1 if entry.get("frame") is None else int(entry["frame"])
     title = entry["case_id"] + ("" if frame < 0 else f", slice {frame}")
-    of = f"probability of {positive} " if positive else "probability "
+    named = entry.get("of") or positive  # the pictures of an earlier version name no class
+    of = f"probability of {named} " if named else "probability "
     seen = f" in {entry['arm']}" if entry.get("arm") else ""
     said = f"{of}{entry['prob']:.3f}{seen}"
     if entry["group"] == "flipped":

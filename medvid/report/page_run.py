@@ -14,7 +14,7 @@ RUN = """{% extends "frame" %}
 {% for name, part in per_class %}<h2>{{ name }}</h2>{{ show.measures(part, level) }}{% endfor %}
 <h2 id="failures">Failures</h2>
 {% if mistakes %}{{ show.mistakes(mistakes, positive) }}
-{% else %}<p>No case was called wrong.</p>{% endif %}
+{% elif unlisted %}<p>{{ unlisted }}</p>{% endif %}
 {{ play.gallery(gallery) }}
 {{ part.cases(record, figures) }}
 {% if "training" in figures %}<h2 id="training">Training</h2>

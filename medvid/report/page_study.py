@@ -97,7 +97,8 @@ is adjusted by Holm within each family.</caption>
 <td class="number">{{ row.narrow }}</td><td class="number">{{ row.wide }}</td>
 <td class="number">{{ row.change }}</td><td>{{ row.way }}</td></tr>{% endfor %}
 </tbody></table></div>
-<p class="quiet">Probability of {{ positive }} in the smallest and in the widest window.</p>
+<p class="quiet">Probability of {{ positive or "the true class" }} in the smallest and in the widest
+window.</p>
 {% endif %}
 {{ play.gallery(gallery) }}
 

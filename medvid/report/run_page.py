@@ -35,7 +35,8 @@ def write_run_page(run: Path, metrics: Mapping[str, Any]) -> Path:
     _draw_training(run, figures)
     counts = count_run(run, metrics)
     record = make_record(run, counts, figures, "config.yaml")
-    gallery = read_gallery(run)
+    findings = metrics["task"] == "multilabel"
+    gallery = read_gallery(run, metrics.get("positive") or "", findings=findings)
     record["checklist"] = fill_run_checklist(
         record, metrics, gallery, drawn=figures.items, failures=bool(mistakes)
     )
@@ -56,6 +57,7 @@ def write_run_page(run: Path, metrics: Mapping[str, Any]) -> Path:
         confusion=write_confusion(run, metrics["classes"], metrics["confusion"]),
         decided=describe_decision(metrics.get("operating_point")),
         mistakes=mistakes,
+        unlisted=_explain_no_mistakes(run, findings),
         gallery=gallery,
         record=record,
     )
@@ -80,6 +82,15 @@ def _draw_predictions(
     return write_mistakes(
         run, list_mistakes(average_seeds(outcomes), positive, read_limits(metrics))
     )
+
+
+def _explain_no_mistakes(run: Path, findings: bool) -> str:
+    """Says why no error is listed; of several findings the note below says it."""
+    if findings:
+        return ""
+    if not (run / "predictions_oof.csv").is_file():
+        return "Errors are not listed: the folder holds no predictions_oof.csv."
+    return "No case was called wrong."
 
 
 def _draw_training(run: Path, figures: Figures) -> None:

@@ -1,5 +1,6 @@
 """`report.html` of a slice-context study, from its files alone."""
 
+import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,8 @@ def write_study_page(run: Path, result: Result) -> Path:
     decisions = result.get("decisions") or {}
     mistaken, mistakes = _list_errors(run, result, decisions)
     record = make_record(run, count_study(result), figures, "study.yaml")
-    gallery = read_gallery(run, result["positive"] or "", _tell_flipped(result))
+    told, findings = _tell_flipped(result), _has_findings(run, result)
+    gallery = read_gallery(run, result["positive"] or "", told, findings=findings)
     record["checklist"] = fill_study_checklist(
         record, result, gallery, drawn=figures.items, failures=bool(mistakes)
     )
@@ -153,7 +155,7 @@ def _draw_predictions(run: Path, result: Result, figures: Figures) -> None:
     curves = []
     for name in _choose_arms(result):
         outcomes = _read_arm(run, result, name)
-        if outcomes is not None:
+        if outcomes is not None and _is_curve(outcomes):
             arm = result["arms"][name]
             curves.append(Curve(arm["title"], outcomes, arm["metrics"]))
     if not curves:
@@ -171,7 +173,8 @@ def _list_errors(
     outcomes = _read_arm(run, result, name) if name else None
     if outcomes is None:
         return "", []
-    positive = find_positive(outcomes.classes, result["positive"])
+    two = len(outcomes.classes) == 2
+    positive = find_positive(outcomes.classes, result["positive"]) if two else None
     errors = list_mistakes(average_seeds(outcomes), positive, read_limits(decisions))
     title: str = result["arms"][name]["title"]
     return title, write_mistakes(run, errors)
@@ -195,14 +198,28 @@ def _choose_arms(result: Result) -> list[str]:
 
 
 def _read_arm(run: Path, result: Result, name: str) -> Outcomes | None:
-    """Returns the predictions of an arm that both classes are in, None where there are none."""
+    """Returns the labelled predictions of an arm; None without any, and for several findings."""
     for one in (name, result["arms"][name].get("same_as")):
         path = run / "predictions" / f"{one}.csv"
         if one and path.is_file():
             outcomes = read_outcomes(read_predictions(path), str(path)).known()
-            two = not outcomes.multilabel and len(outcomes.classes) == 2
-            return outcomes if two and len(set(outcomes.labels.tolist())) == 2 else None
+            return outcomes if len(outcomes) and not outcomes.multilabel else None
     return None
+
+
+def _is_curve(outcomes: Outcomes) -> bool:
+    """Tells whether there are two classes, and cases of both."""
+    return len(outcomes.classes) == 2 and len(set(outcomes.labels.tolist())) == 2
+
+
+def _has_findings(run: Path, result: Result) -> bool:
+    """Tells whether a case has several findings, from the columns of the predictions."""
+    files = [run / "predictions" / f"{name}.csv" for name in result["curve"]]
+    for path in files:
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                return "label" not in next(csv.reader(file), ["label"])
+    return False
 
 
 def _describe_design(result: Result) -> str:
@@ -262,7 +279,7 @@ def _tell_flipped(result: Result) -> dict[tuple[str, int], str]:
     arms, curve = result["arms"], result["curve"]
     return {
         (one["case_id"], -1 if one.get("frame") is None else int(one["frame"])): (
-            f"probability of {result['positive']} {one['narrow']:.3f} in "
+            f"probability of {result['positive'] or one['label']} {one['narrow']:.3f} in "
             f"{arms[curve[0]]['title']}, {one['wide']:.3f} in {arms[curve[-1]]['title']}"
         )
         for one in result["flipped"]

@@ -114,7 +114,8 @@ def list_flipped(result: Result) -> list[dict[str, Any]]:
     rows = []
     for one in result["flipped"][:SHOWN_FLIPPED]:
         change = one["wide"] - one["narrow"]
-        better = (change > 0) == (one["label"] == result["positive"])
+        of_truth = result["positive"] in (None, one["label"])  # None: of each case's own class
+        better = (change > 0) == of_truth
         frame = one.get("frame")
         rows.append(
             {

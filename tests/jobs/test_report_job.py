@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from medvid.config import read_config
+from medvid.evaluate import evaluate_predictions, read_predictions
+from medvid.jobs.context import study_context
 from medvid.jobs.train import train
 
 Cli = Any  # of conftest.py
@@ -72,14 +74,91 @@ def test_a_gallery_without_networks_says_so_and_keeps_the_old_one(
     assert read_index(run) == before
 
 
-def test_a_gallery_of_three_classes_is_refused_in_a_sentence(finished: Path, run_cli: Cli) -> None:
-    path = finished / "run" / "predictions_oof.csv"
-    table = pd.read_csv(path)
-    table["prob_grey"] = 0.0
-    table.to_csv(path, index=False)
-    answer = run_cli("report", finished / "run", "--gallery", "3")
+def make_grey(project: Path) -> None:
+    """Makes every third case of the manifest one of a third class."""
+    table = pd.read_csv("manifest.csv")
+    table.loc[table.index % 3 == 0, "label"] = "grey"
+    table.to_csv("manifest.csv", index=False)
+
+
+def test_a_gallery_of_three_classes_shows_errors_of_the_likeliest_class(
+    project: Path, run_cli: Cli
+) -> None:
+    make_grey(project)
+    overrides = ["data.splits={folds: 2, validation: 0}", "train={epochs: 1, select: last}"]
+    run = train(read_config("tiny.yaml", overrides), runs=project / "runs").path
+    answer = run_cli("report", run, "--gallery", "6")
+    assert answer.code == 0, answer.err
+    index = read_index(run)
+    assert {one["group"] for one in index} <= {"error", "confident"}
+    assert "error" in {one["group"] for one in index}
+    table = pd.read_csv(run / "predictions_oof.csv").set_index("case_id")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for one in index:
+        chances = table.loc[one["case_id"], ["prob_bright", "prob_dark", "prob_grey"]]
+        assert one["prob"] == pytest.approx(chances.max())
+        assert f"prob_{one['of']}" == chances.astype(float).idxmax()
+        assert (one["of"] == one["label"]) == (one["group"] == "confident")
+        assert f"true class {one['label']}, probability of {one['of']} {one['prob']:.3f}" in page
+
+
+def test_a_study_of_three_classes_lists_its_errors_and_flipped_cases(
+    project: Path, run_cli: Cli
+) -> None:
+    make_grey(project)
+    overrides = [
+        "data.splits={folds: 2, validation: 0}",
+        "train={epochs: 1, select: last}",
+        "context={windows: [1, 3], seeds: 2, positions: centre, controls: []}",
+    ]
+    study = study_context(read_config("tiny.yaml", overrides), runs=project / "runs", jobs=1)
+    result = json.loads((study / "result.json").read_text(encoding="utf-8"))
+    wide = pd.read_csv(study / "predictions" / "w3.csv")
+    classes = ["bright", "dark", "grey"]
+    mean = wide.groupby("case_id")[[f"prob_{name}" for name in classes]].mean()
+    labels = wide.groupby("case_id")["label"].first()
+    for one in result["flipped"]:
+        own = mean.loc[one["case_id"], f"prob_{labels[one['case_id']]}"]
+        assert one["wide"] == pytest.approx(own)
+    arm = result["decisions"]["arm"]
+    table = pd.read_csv(study / "predictions" / f"{arm}.csv")
+    called = table.groupby("case_id")[[f"prob_{name}" for name in classes]].mean().idxmax(axis=1)
+    wrong = set(labels.index[called.str.removeprefix("prob_") != labels])
+    errors = pd.read_csv(study / "tables" / "errors.csv")
+    assert set(errors["case"]) == wrong
+    page = (study / "report.html").read_text(encoding="utf-8")
+    assert "Probability of the called class" in page
+    assert "Probability of the true class in the smallest and in the widest" in page
+    assert "--gallery 12" in page
+
+    answer = run_cli("report", study, "--gallery", "6")
+    assert answer.code == 0, answer.err
+    index = read_index(study)
+    assert {one["group"] for one in index} == {"flipped", "error"}
+    for one in index:
+        assert (one["of"] == one["label"]) == (one["group"] == "flipped")
+    page = (study / "report.html").read_text(encoding="utf-8")
+    assert page.count('class="player"') == len(index)
+    assert "None" not in page.split("Failures and flipped cases")[1].split("<canvas")[0]
+
+
+def test_pages_of_several_findings_offer_no_pictures(finished: Path, run_cli: Cli) -> None:
+    run = finished / "run"
+    table = pd.read_csv(run / "predictions_oof.csv")
+    for name in ("bright", "dark"):
+        table[f"label_{name}"] = (table["label"] == name).astype(int)
+    table = table.drop(columns="label")
+    table.to_csv(run / "predictions_oof.csv", index=False)
+    answer = run_cli("report", run, "--gallery", "3")
     assert answer.code == 3
-    assert "this run has 3" in answer.err
+    assert "have 2 findings" in answer.err
+    metrics = evaluate_predictions(read_predictions(run / "predictions_oof.csv"), resamples=50)
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    assert run_cli("report", run).code == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "a case has several findings here" in page
+    assert "--gallery" not in page
+    assert "No case was called wrong" not in page
 
 
 @pytest.mark.parametrize("more", [[], ["--gallery", "3"]])

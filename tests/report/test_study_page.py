@@ -330,3 +330,16 @@ def test_words_for_what_nobody_knows_are_missing_among_numbers(word: str) -> Non
 def test_a_text_among_ages_is_no_number() -> None:
     names = [name for name, _ in describe_ages(["40", "41", "42", "over 90", "1_0", "inf"])]
     assert names == ["age", "40", "41", "42", "1_0", "inf", "over 90"]
+
+
+def test_a_study_of_several_findings_offers_no_pictures(study: Path, check: Check) -> None:
+    shutil.rmtree(study / "cases")
+    (study / "predictions").mkdir()
+    text = "case_id,patient_id,fold,seed,label_a,label_b,prob_a,prob_b\nc,p,0,0,1,0,0.5,0.5\n"
+    for name in ("w1", "w5", "w17"):
+        (study / "predictions" / f"{name}.csv").write_text(text, encoding="utf-8")
+    change(study, positive=None, classes=["a", "b"], flipped=[])
+    page = write_report(study).read_text(encoding="utf-8")
+    check(page)
+    assert "a case has several findings here" in page
+    assert "--gallery" not in page
