@@ -278,18 +278,20 @@ def test_a_gallery_of_a_study_shows_errors_beside_flipped_cases(
     assert f" in {result['arms'][arm]['title']}" in page
 
 
-def test_a_gallery_of_a_study_of_three_classes_is_refused(project: Path, run_cli: Cli) -> None:
+def test_a_study_of_several_findings_offers_no_gallery_and_refuses_one(
+    project: Path, run_cli: Cli
+) -> None:
     cases = pd.read_csv(project / "manifest.csv")
-    cases["label"] = np.array(["bright", "dark", "grey"])[
-        cases["patient_id"].str[1:].astype(int) % 3
-    ]
+    cases["label_bright"] = (cases.pop("label") == "bright").astype(int)
+    cases["label_even"] = (cases["patient_id"].str[1:].astype(int) % 4 < 2).astype(int)
     cases.to_csv(project / "manifest.csv", index=False)
     folder = run_tiny(project)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "a case has several findings here" in page
+    assert "--gallery" not in page
     answer = run_cli("report", folder, "--gallery", "3")
     assert answer.code == 3
-    assert "this run has 3" in answer.err
-    assert not (folder / "cases").exists()
-    assert sum(map(sum, read_result(folder)["decisions"]["confusion"]["counts"])) == 24
+    assert "have 2 findings" in answer.err
 
 
 def test_far_slices_that_there_are_not_are_a_deviation(project: Path) -> None:

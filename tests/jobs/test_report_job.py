@@ -121,9 +121,10 @@ def test_a_study_of_three_classes_lists_its_errors_and_flipped_cases(
         own = mean.loc[one["case_id"], f"prob_{labels[one['case_id']]}"]
         assert one["wide"] == pytest.approx(own)
     arm = result["decisions"]["arm"]
+    assert sum(map(sum, result["decisions"]["confusion"]["counts"])) == 24
     table = pd.read_csv(study / "predictions" / f"{arm}.csv")
     called = table.groupby("case_id")[[f"prob_{name}" for name in classes]].mean().idxmax(axis=1)
-    wrong = set(labels.index[called.str.removeprefix("prob_") != labels])
+    wrong = set(labels.index[called != "prob_" + labels])
     errors = pd.read_csv(study / "tables" / "errors.csv")
     assert set(errors["case"]) == wrong
     page = (study / "report.html").read_text(encoding="utf-8")
