@@ -309,7 +309,7 @@ def report(
 ) -> None:
     """Write report.html of a run or a study again, with figures and tables beside it."""
     from medvid.jobs.gallery import make_gallery
-    from medvid.report.html import write_report
+    from medvid.report.html import takes_gallery, write_report
 
     if gallery:
         print(f"{make_gallery(run, gallery, _console())} cases taken in.")
@@ -317,7 +317,7 @@ def report(
     print(f"Report: {made}; figures/ and tables/ lie beside it.")
     if gallery:
         print("The page holds pictures of patients now; without them: delete cases/, report again.")
-    else:
+    elif takes_gallery(run):
         words = ("medvid", "report", str(run), "--gallery", "12")
         _next(*words, first="for pictures of single cases, ")
 

@@ -149,10 +149,9 @@ def _name_patients(records: Sequence[Record], is_fixed: bool) -> np.ndarray:
         apart = (other.split, other.fold) != (record.split, record.fold)
         if other.patient_id != record.patient_id and (apart or not is_fixed):
             raise DataError(
-                f"The patient_ids `{other.patient_id}` (case {other.case_id}) and "
-                f"`{record.patient_id}` (case {record.case_id}) differ only in how they are "
-                "written; as two patients they may lie on two sides of a split. Write the id of a "
-                "patient in one way; if they are two, rename one.",
+                f"The patient_ids of the cases {other.case_id} and {record.case_id} differ only in "
+                "how they are written; as two patients they may lie on two sides of a split. Write "
+                "the id of a patient in one way; if they are two, rename one.",
                 code="two_spellings",
             )
     return np.array(names)

@@ -253,11 +253,15 @@ class TaskData:
         if not refused:
             return self
         if self.options["on_bad"] == "stop":
-            raise _explain_refused(refused)
+            remedy = (
+                "Mend the files, or leave such cases out, listed in refused.csv, with "
+                "data.on_bad=quarantine."
+            )
+            raise _explain_refused(refused, remedy)
         out = {record.case_id for record, _ in refused}
         left = tuple(record for record in self.records if record.case_id not in out)
         if not left:
-            raise _explain_refused(refused)
+            raise _explain_refused(refused, "No case would be left without them: mend the files.")
         space = self.space if self.locked else find_label_space(left, self.options["classes"])
         return replace(self, records=left, refused=(*self.refused, *refused), space=space)
 
@@ -312,12 +316,11 @@ def _median_step(sample: Mapping[str, Any]) -> float:
     return float(statistics.median(steps.tolist())) if len(steps) else float(sample["spacing"][0])
 
 
-def _explain_refused(refused: Sequence[tuple[Record, MedvidError]]) -> MedvidError:
+def _explain_refused(refused: Sequence[tuple[Record, MedvidError]], remedy: str) -> MedvidError:
     record, error = refused[0]
     more = f" {len(refused) - 1} more cases cannot be read either." if len(refused) > 1 else ""
     return DataError(
-        f"Case {record.case_id} ({record.path}) cannot be used: {error.message}{more} Mend the "
-        "files, or leave such cases out, listed in refused.csv, with data.on_bad=quarantine.",
+        f"Case {record.case_id} ({record.path}) cannot be used: {error.message}{more} {remedy}",
         code=error.code,
         files=error.files or (record.path,),
     )

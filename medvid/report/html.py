@@ -10,9 +10,9 @@ from medvid.contract import DataError
 from medvid.report.comparison import write_comparison
 from medvid.report.evidence import read_json
 from medvid.report.run_page import write_run_page
-from medvid.report.study_page import write_study_page
+from medvid.report.study_page import has_findings, write_study_page
 
-__all__ = ["check_finished", "write_comparison", "write_report"]
+__all__ = ["check_finished", "takes_gallery", "write_comparison", "write_report"]
 
 
 def write_report(folder: str | Path) -> Path:
@@ -33,6 +33,19 @@ def write_report(folder: str | Path) -> Path:
     if result is not None:
         return write_study_page(run, result)
     return write_run_page(run, read_json(run / "metrics.json"))
+
+
+def takes_gallery(folder: str | Path) -> bool:
+    """Tells whether pictures of cases can be made of a finished run or study: of one class a case.
+
+    Raises:
+        DataError: when a file of the folder is damaged.
+    """
+    run = Path(folder)
+    result = read_json(run / "result.json")
+    if result is not None:
+        return not has_findings(run, result)
+    return bool(read_json(run / "metrics.json")["task"] != "multilabel")
 
 
 def check_finished(run: Path) -> None:

@@ -61,7 +61,7 @@ def write_study_page(run: Path, result: Result) -> Path:
     decisions = result.get("decisions") or {}
     mistaken, mistakes = _list_errors(run, result, decisions)
     record = make_record(run, count_study(result), figures, "study.yaml")
-    told, findings = _tell_flipped(result), _has_findings(run, result)
+    told, findings = _tell_flipped(result), has_findings(run, result)
     gallery = read_gallery(run, result["positive"] or "", told, findings=findings)
     record["checklist"] = fill_study_checklist(
         record, result, gallery, drawn=figures.items, failures=bool(mistakes)
@@ -212,7 +212,7 @@ def _is_curve(outcomes: Outcomes) -> bool:
     return len(outcomes.classes) == 2 and len(set(outcomes.labels.tolist())) == 2
 
 
-def _has_findings(run: Path, result: Result) -> bool:
+def has_findings(run: Path, result: Result) -> bool:
     """Tells whether a case has several findings, from the columns of the predictions."""
     files = [run / "predictions" / f"{name}.csv" for name in result["curve"]]
     for path in files:

@@ -289,6 +289,7 @@ def test_a_study_of_several_findings_offers_no_gallery_and_refuses_one(
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "a case has several findings here" in page
     assert "--gallery" not in page
+    assert "--gallery" not in run_cli("report", folder).out
     answer = run_cli("report", folder, "--gallery", "3")
     assert answer.code == 3
     assert "have 2 findings" in answer.err

@@ -155,7 +155,9 @@ def test_pages_of_several_findings_offer_no_pictures(finished: Path, run_cli: Cl
     assert "have 2 findings" in answer.err
     metrics = evaluate_predictions(read_predictions(run / "predictions_oof.csv"), resamples=50)
     (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    assert run_cli("report", run).code == 0
+    answer = run_cli("report", run)
+    assert answer.code == 0
+    assert "--gallery" not in answer.out
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "a case has several findings here" in page
     assert "--gallery" not in page
