@@ -16,6 +16,9 @@ from medvid.train.runfolder import describe_environment, read_json, write_json, 
 STUDY = "study.yaml"
 NOTE = "study.json"
 
+UNLABELLED = "no_label"
+"""The code of cases that no study asks about: they are listed, and deviate from nothing."""
+
 
 def register(
     folder: Path,
@@ -66,7 +69,7 @@ def list_deviations(
     environment: Mapping[str, Any],
     cells: Iterable[Mapping[str, Any]],
     left_out: Mapping[str, str],
-    refused: int,
+    refused: Iterable[str],
 ) -> list[str]:
     """Says in sentences where a study is not the one that was registered.
 
@@ -74,11 +77,13 @@ def list_deviations(
         environment: of the study's beginning, see `describe_environment`.
         cells: what every finished cell says of itself; `environment` among it.
         left_out: arms that were asked and not run, with the reason.
-        refused: cases that were left out.
+        refused: for every case that was left out the code of its reason.
     """
     said = [f"The arm `{name}` was not run: {reason}" for name, reason in left_out.items()]
-    if refused:
-        said.append(f"{refused} cases could not be read and were left out; see refused.csv.")
+    unusable = sum(code != UNLABELLED for code in refused)
+    if unusable:
+        cases = "1 case was" if unusable == 1 else f"{unusable} cases were"
+        said.append(f"{cases} left out as unusable; see refused.csv.")
     changed: dict[str, set[str]] = {}
     for cell in cells:
         for name, value in cell["environment"].items():

@@ -61,7 +61,7 @@ def gather_study(folder: Path) -> dict[str, Any]:
             read_json(folder / "environment.json"),
             ended.values(),
             note["left_out"],
-            len(pd.read_csv(folder / "refused.csv")),
+            pd.read_csv(folder / "refused.csv")["code"],
         ),
         "network": _name_model(config["model"]),
         "length": config["context"]["length"],

@@ -81,9 +81,16 @@ def open_study(config: Config, console: Console | None) -> Study:
 
 def _open_widest(config: Config, arms: Sequence[Arm], base: Job) -> Job:
     widest = [arm for arm in arms if arm.kind == "window"][-1]
-    job = open_job(lay_over(config, widest))
-    data = job.data.without(base.data.refused)
-    return replace(job, data=replace(data, records=base.data.records, given=base.data.given))
+    job, ready = open_job(lay_over(config, widest)), base.data
+    # What was refused was refused once; among it are cases without a label, which stop nothing.
+    data = replace(
+        job.data,
+        records=ready.records,
+        given=ready.given,
+        refused=ready.refused,
+        space=ready.space,
+    )
+    return replace(job, data=data)
 
 
 def _refuse_repeats(job: Job) -> None:

@@ -15,6 +15,8 @@ from medvid.context.registration import (
 from medvid.contract import DataError
 from medvid.train.runfolder import describe_environment
 
+CODES = ["no_label", "damaged", "no_label", "missing_slices"]
+
 TEXT = "context:\n  windows: [1, 3]\n"
 
 
@@ -42,10 +44,10 @@ def test_what_differs_from_the_registered_study_is_said() -> None:
     environment = describe_environment()
     same: dict[str, Any] = {"environment": pick_versions(environment)}
     other = {"environment": {**pick_versions(environment), "torch": "9.9"}}
-    assert list_deviations(environment, [same], {}, 0) == []
-    said = list_deviations(environment, [same, other], {"far": "no slices left."}, 2)
+    assert list_deviations(environment, [same], {}, ["no_label"]) == []
+    said = list_deviations(environment, [same, other], {"far": "no slices left."}, CODES)
     assert said[0] == "The arm `far` was not run: no slices left."
-    assert said[1].startswith("2 cases could not be read")
+    assert said[1].startswith("2 cases were left out")
     assert said[2] == (
         f"Some cells were trained with torch 9.9 instead of {environment['packages']['torch']}."
     )
