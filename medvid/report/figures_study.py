@@ -56,6 +56,10 @@ def plot_context(stem: Path, result: Result) -> Path:
 def _draw_curve(axes: Axes, result: Result) -> None:
     names = [name for name in result["curve"] if _value(result, name) is not None]
     places, label = _place_windows(result, names)
+    axes.set(ylabel=f"{_name(result)} ({result['level']:.0%} interval)", xlabel=label)
+    if not names:  # a class is absent: no window has a value
+        axes.set_xticks([])
+        return
     values = np.array([_value(result, name) for name in names], dtype=float)
     low = np.array([_limit_of(result, name, "low") for name in names])
     high = np.array([_limit_of(result, name, "high") for name in names])
@@ -69,7 +73,6 @@ def _draw_curve(axes: Axes, result: Result) -> None:
     if result["metric"] == "auc":
         axes.axhline(CHANCE, color=GREY, linewidth=0.8, dashes=(1, 2))
         axes.text(places[-1], CHANCE, "guess", color=GREY, fontsize=7, ha="right", va="top")
-    axes.set(ylabel=f"{_name(result)} ({result['level']:.0%} interval)", xlabel=label)
 
 
 def _place_windows(result: Result, names: Sequence[str]) -> tuple[list[float], str]:

@@ -4,10 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from medvid.config import Config, read_config
-from medvid.jobs.context import study_context
+from medvid.jobs.context import plan_context, study_context
+
+# conftest.py is found by pytest, not by name.
+Cli = Any
 
 TINY = [
     "data.splits={folds: 2, validation: 0}",
@@ -56,3 +61,51 @@ def test_cases_left_out_are_counted_once_each_by_their_reason(project: Path) -> 
     assert said.startswith("1 case was left out")
     flow = (folder / "figures" / "flow.svg").read_text(encoding="utf-8")
     assert "Found (n = 24)" in flow
+
+
+def test_a_split_that_tests_one_class_is_refused_before_anything_is_trained(
+    project: Path, run_cli: Cli
+) -> None:
+    # Even cases are dark; those of patients 0, 2 and 4 have two cases each.
+    split_off({"p0", "p2", "p4"})
+    for words in (["--plan"], []):
+        answer = run_cli("context", "tiny.yaml", *TINY, *words)
+        assert answer.code == 3
+        assert "Of the 6 tested cases all are `dark`" in answer.err
+        assert "data.splits.method=grouped" in answer.err
+    assert not (project / "runs").exists()
+    split_off({"p0", "p1"})
+    plan_context(read_tiny(), jobs=1)
+
+
+def test_a_split_that_tests_a_finding_in_all_or_none_is_refused(
+    project: Path, run_cli: Cli
+) -> None:
+    cases = split_off({"p0", "p2", "p4"})
+    cases["label_dark"] = (cases["label"] == "dark").astype(int)
+    cases["label_rare"] = [0] * 9 + [1] * 3 + [0] * 12
+    cases.drop(columns="label").to_csv("manifest.csv", index=False)
+    answer = run_cli("context", "tiny.yaml", *TINY, "--plan")
+    assert answer.code == 3
+    assert "no finding is both present and absent" in answer.err
+
+
+def split_off(patients: set[str]) -> pd.DataFrame:
+    """Puts patients on the test side of the manifest."""
+    cases = pd.read_csv("manifest.csv", dtype=str)
+    cases["split"] = np.where(cases["patient_id"].isin(patients), "test", "train")
+    cases.to_csv("manifest.csv", index=False)
+    return cases
+
+
+def test_a_study_of_one_tested_class_that_was_trained_has_a_page(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_off({"p0", "p2", "p4"})
+    monkeypatch.setattr("medvid.jobs.study._refuse_one_class", lambda job: None)
+    options = TINY[2].replace("controls: []", "controls: [shuffle], learning_curve: [0.5]")
+    folder, result = run_tiny(options)
+    assert not result["answer"]["decided"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "a class is absent, so no window has an AUC" in page
+    assert (folder / "figures" / "context.svg").is_file()
