@@ -13,7 +13,8 @@ W* is the smallest window that is enough. Where smaller ones are open the answer
 The best is enough by itself; where it is the only one and no smaller window is shown to be worse,
 nothing is decided. Nothing is decided either where the best AUC cannot be told from 0.5: networks
 that learned nothing are all alike, and need no context. (Its interval is widened for as many
-windows as it was the best of.)
+windows as it was the best of.) Where a class is so rare that there is no interval, nothing is
+known of what the networks learned, and that is said instead.
 
 Two windows that order every case right differ in no resample, and the smaller one is enough:
 nothing can be better than it on these patients. The answer says what error they cannot exclude.
@@ -36,6 +37,7 @@ from scipy.special import stdtrit
 
 from medvid.evaluate.arms import Study, draw_study, subtract
 from medvid.evaluate.differences import check_margin, is_perfect
+from medvid.evaluate.folds import list_truths
 from medvid.evaluate.intervals import exact_interval
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.evaluate.spread import logit_interval, spread_mean
@@ -167,20 +169,44 @@ def _count_smallest(study: Study, margin: float) -> list[dict[str, Any]]:
 
 
 def _explain_chance(study: Study, best: str, level: float, names: Mapping[str, str]) -> str:
-    """Says that the networks learned nothing, where that cannot be excluded; else nothing."""
+    """Says why the best AUC cannot be told from 0.5; nothing where it can."""
     arm = study.arms[best]
     adjusted = 1 - (1 - level) / len(study.arms)
+    alone = spread_mean([arm.parts["auc"]])
     if is_perfect(arm):
-        value, low, high = 1.0, _bound_perfect(study, adjusted), 1.0
+        low, high = _bound_perfect(study, adjusted), 1.0
+    elif alone.value <= 0:  # as perfect the wrong way round
+        low, high = 0.0, 1 - _bound_perfect(study, adjusted)
     else:
-        alone = spread_mean([arm.parts["auc"]])
-        value, (low, high) = alone.value, logit_interval(alone, adjusted)
+        low, high = logit_interval(alone, adjusted)
     if low > CHANCE:
         return ""
+    if math.isnan(low):
+        return f"Nothing is decided: {_explain_no_interval(study)}"
+    where = "holds" if high >= CHANCE else "lies below"
     return (
         f"Nothing is decided: the networks learned nothing that shows at n = {study.n_patients} "
-        f"patients. The best AUC, of {names[best]}, is {value:.3f} ({low:.3f} to "
-        f"{high:.3f}), which holds {CHANCE}."
+        f"patients. The best AUC, of {names[best]}, is {alone.value:.3f} ({low:.3f} to "
+        f"{high:.3f}), which {where} {CHANCE}."
+    )
+
+
+def _explain_no_interval(study: Study) -> str:
+    """Names the class or finding that is missing from most resamples, and what to do about it."""
+    outcomes, draws = study.outcomes, study.draws
+    place = draws.place(outcomes.patients)
+    found = []
+    for column, present, absent in list_truths(outcomes, study.positive):
+        name = outcomes.classes[column]
+        for word, rows in (("with", present), ("without", absent)):
+            own = np.unique(place[rows])
+            missing = float((draws.counts[:, own].sum(axis=1) == 0).mean())
+            found.append((missing, f"{word} `{name}` come from {len(own)}", name))
+    missing, said, name = max(found)
+    remedy = f"Leave `{name}` out, or add" if len(found) > 2 else "Add"
+    return (
+        f"there is no interval, since cases {said} of {study.n_patients} patients, and "
+        f"{missing:.0%} of the resamples hold none. {remedy} patients."
     )
 
 

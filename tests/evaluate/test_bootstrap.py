@@ -29,6 +29,26 @@ def test_every_resample_has_the_patients_of_each_outcome_that_the_study_has(
     assert (draws.counts == 0).any()
 
 
+def make_findings(has: dict[str, list[int]], n: int) -> pd.DataFrame:
+    """Returns a table of `n` patients with one case each and the findings that `has` says."""
+    columns: dict[str, object] = {"case_id": np.arange(n).astype(str)}
+    columns["patient_id"] = columns["case_id"]
+    for name, members in has.items():
+        columns[f"label_{name}"] = np.isin(np.arange(n), members).astype(float)
+        columns[f"prob_{name}"] = np.linspace(0, 1, n)
+    return pd.DataFrame(columns)
+
+
+def test_every_resample_has_as_many_patients_of_the_rarest_finding() -> None:
+    has = {"common": list(range(10)), "rare": [1, 7], "nearly all": list(range(2, 30))}
+    draws = draw_patients(read_outcomes(make_findings(has, 30)), 50, seed=1)
+    order = draws.patients.astype(int)
+    assert (draws.counts[:, np.isin(order, [1, 7])].sum(axis=1) == 2).all()
+    # Patient 0 alone is left of those without `nearly all`: it is drawn among the others.
+    assert len(np.unique(draws.counts[:, order == 0])) > 1
+    assert (draws.counts.sum(axis=1) == 30).all()
+
+
 def test_a_patients_cases_are_drawn_together(make_table: MakeTable) -> None:
     outcomes = read_outcomes(make_table(cases=4))
     weights = draw_patients(outcomes, 20, seed=0).weights(outcomes.patients, slice(0, 20))

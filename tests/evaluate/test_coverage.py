@@ -135,6 +135,34 @@ def test_95_per_cent_intervals_cover_the_truth_in_95_per_cent_of_the_studies(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("rarest", "most"), [(2, 0.985), (6, COVERAGE[1])])
+def test_intervals_of_a_mean_over_findings_cover_the_truth(rarest: int, most: float) -> None:
+    # Two patients hardly know their own variance: their intervals are wide rather than short.
+    n, truth, hits = 60, 0.86, 0
+    names, zeros = np.arange(n).astype(str), np.zeros(n, dtype=np.int64)
+    pool = []
+    for key in range(POOL):
+        rng = np.random.default_rng(key)
+        labels = np.stack([rng.permutation(n) < size for size in (18, 18, 18, 18, rarest)], axis=1)
+        outcomes = Outcomes(
+            labels.astype(float), np.zeros((n, 5)), names, names, zeros, zeros, tuple("abcde"), True
+        )
+        pool.append((labels, draw_patients(outcomes, RESAMPLES, key)))
+    rng = np.random.default_rng(7)
+    for study in range(STUDIES):
+        labels, draws = pool[study % POOL]
+        counts = np.concatenate([np.ones((1, n), dtype=np.int16), draws.counts])
+        place = draws.place(names)
+        scores = np.sqrt(2) * ndtri(truth) * labels + rng.normal(size=labels.shape)
+        aucs = [order_patients(labels[:, k], scores[:, k], place).auc(counts) for k in range(5)]
+        mean = np.mean(aucs, axis=0)
+        part = Part(mean[:1], mean[1:, None], np.ones((RESAMPLES, 1)), draws.freedom)
+        low, high = logit_interval(spread_mean([part]), 0.95)
+        hits += low <= truth <= high
+    assert COVERAGE[0] <= hits / STUDIES <= most
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EQUAL, ids=str)
 def test_equal_arms_seldom_help_or_hurt(kind: Setting) -> None:
     words = []

@@ -57,6 +57,55 @@ def test_networks_that_learned_nothing_give_no_answer() -> None:
     assert "holds 0.5" in found["sentence"]
 
 
+def make_findings(patients: dict[str, list[int]], n: int = 60) -> dict[str, pd.DataFrame]:
+    """Returns windows that tell well which patients, given by number, have which finding."""
+    tables = {}
+    for arm, window in enumerate(TITLES):
+        rng = np.random.default_rng(arm)
+        table = pd.DataFrame({"case_id": np.arange(n).astype(str)})
+        table["patient_id"] = table["case_id"]
+        for name, members in patients.items():
+            truth = np.isin(np.arange(n), members)
+            table[f"label_{name}"] = truth.astype(float)
+            table[f"prob_{name}"] = 1 / (1 + np.exp(-3.0 * truth - rng.normal(size=n)))
+        tables[window] = table
+    return tables
+
+
+def test_without_an_interval_nothing_is_said_of_what_was_learned() -> None:
+    tables = make_findings({"common": list(range(20)), "rare": [25]})
+    found = find_smallest_window(tables, margin=0.02, resamples=DRAWS, titles=TITLES)
+    assert (found["arm"], found["decided"]) == (None, False)
+    assert "nan" not in found["sentence"]
+    assert "learned" not in found["sentence"]
+    assert "no interval, since cases with `rare` come from 1 of 60 patients" in found["sentence"]
+    assert found["sentence"].endswith("Leave `rare` out, or add patients.")
+
+
+def test_a_class_that_is_seen_in_slices_of_one_patient_gives_no_interval() -> None:
+    tables = make_curve([2, 3, 3])
+    for table in tables.values():
+        # A patient with a nodule in another slice is drawn among those who have one.
+        table.loc[table["label"] == "vessel", "patient_id"] = "p001"
+    found = find_smallest_window(tables, margin=0.02, resamples=DRAWS)
+    assert "cases without `nodule` come from 1 of 100 patients" in found["sentence"]
+    assert found["sentence"].endswith("hold none. Add patients.")
+
+
+def test_a_finding_of_two_patients_is_in_every_resample() -> None:
+    tables = make_findings({"common": list(range(20)), "rare": [25, 3]})
+    found = find_smallest_window(tables, margin=0.02, resamples=DRAWS, titles=TITLES)
+    assert "no interval" not in found["sentence"]
+    assert all(row["low"] is not None for row in found["windows"])
+
+
+def test_networks_that_are_wrong_everywhere_do_not_hold_chance() -> None:
+    tables = make_curve([-40, -40, -40])
+    found = find_smallest_window(tables, margin=0.02, resamples=DRAWS, titles=TITLES)
+    assert "is 0.000 (0.000 to 0.0" in found["sentence"]
+    assert "lies below 0.5" in found["sentence"]
+
+
 def test_few_patients_decide_nothing() -> None:
     tables = {name: make_arm(2.0, arm=k, patients=30, own=0.8) for k, name in enumerate(TITLES)}
     found = find_smallest_window(tables, margin=0.005, resamples=DRAWS, titles=TITLES)
