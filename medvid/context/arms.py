@@ -79,7 +79,7 @@ def list_arms(
             name=f"net_{name}",
             kind="network",
             title=name,
-            says=f"the network `{name}` on the widest window",
+            says=f"the network `{name}`{_say_options(section, networks)} on the widest window",
             changes={**widest.changes, "model": dict(section)},
             same_as=widest.name if dict(section) == dict(model) else None,
         )
@@ -150,6 +150,14 @@ def _make_control(name: str, widest: Arm, narrowest: Arm) -> Arm:
         # In the matched network the window of one frame already shows copies of the target.
         same_as=narrowest.name if is_narrowest else None,
     )
+
+
+def _say_options(section: Mapping[str, Any], networks: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns what tells a network from the others of the same model; nothing where it is alone."""
+    if sum(other["name"] == section["name"] for other in networks.values()) < 2:
+        return ""
+    options = [f"{key} {value}" for key, value in section.items() if key != "name"]
+    return f" ({', '.join(options) or 'as it comes'})"
 
 
 def _add_data(changes: Mapping[str, Any], **options: Any) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def context_options(
             its neighbours, `shuffle` and `reverse` change their order, `far` shows frames from
             elsewhere in the case, `position` shows no pixels, `permuted_labels` must end at chance.
         networks: for the table of natural networks, each given the widest window: names of models,
-            of configs such as `model/i3d_scan`, or sections with a `name`.
+            of configs such as `model/i3d_scan`, or sections with a `name`. The same model may be
+            there several times with different options.
         seeds: trainings of every arm and fold.
         margin: of non-inferiority, in AUC; declared beforehand.
         learning_curve: shares of the training patients that the widest window is also trained

@@ -66,7 +66,7 @@ def open_study(config: Config, console: Console | None) -> Study:
     with show_progress(console, "preparing scans") as progress:
         job = replace(job, data=job.data.prepare(progress))
     options["length"] = fit_length(options, _list_lattices(options, job))
-    options["networks"] = [_resolve_network(spec) for spec in options["networks"]]
+    options["networks"] = _number_networks([_resolve_network(one) for one in options["networks"]])
     left_out = _leave_out(options, job)
     options["controls"] = [name for name in options["controls"] if name not in left_out]
     _check_subgroups(options["subgroups"], job)
@@ -166,6 +166,28 @@ def _resolve_network(spec: Any) -> dict[str, Any]:
         "name": shipped.rsplit("/", 1)[-1].removesuffix("_scan"),
         "model": {"name": section} if isinstance(section, str) else dict(section),
     }
+
+
+def _number_networks(networks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns natural networks under names of their own: the second `c3d` is called `c3d_2`.
+
+    Raises:
+        ConfigError: for one that stands there twice with the same options.
+    """
+    named: dict[str, dict[str, Any]] = {}
+    for one in networks:
+        if any(one["model"] == other["model"] for other in named.values()):
+            raise ConfigError(
+                f"`context.networks` names `{one['name']}` twice with the same options. Leave one "
+                "of them out, or give them different ones, such as {name: slicewise, width: 8}.",
+                code="doubled_arm",
+            )
+        name, number = one["name"], 1
+        while name in named:
+            number += 1
+            name = f"{one['name']}_{number}"
+        named[name] = {"name": name, "model": one["model"]}
+    return list(named.values())
 
 
 def _leave_out(options: Mapping[str, Any], job: Job) -> dict[str, str]:

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from medvid.config import Config, read_config
+from medvid.contract import ConfigError
 from medvid.jobs.context import plan_context, study_context
+from medvid.jobs.study import open_study
 
 # conftest.py is found by pytest, not by name.
 Cli = Any
@@ -109,3 +111,22 @@ def test_a_study_of_one_tested_class_that_was_trained_has_a_page(
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "a class is absent, so no window has an AUC" in page
     assert (folder / "figures" / "context.svg").is_file()
+
+
+def test_a_network_of_two_widths_is_two_arms(project: Path) -> None:
+    networks = "[{name: slicewise, width: 8}, {name: slicewise, width: 4}, model/lstm_scan]"
+    study = open_study(read_tiny(f"context.networks={networks}"), None)
+    says = {arm.name: arm.says for arm in study.arms if arm.kind == "network"}
+    assert list(says) == ["net_slicewise", "net_slicewise_2", "net_lstm"]
+    assert "`slicewise` (width 8)" in says["net_slicewise"]
+    assert "`slicewise_2` (width 4)" in says["net_slicewise_2"]
+    assert "`lstm` on" in says["net_lstm"]
+    widths = [arm.changes["model"]["width"] for arm in study.arms if "slicewise" in arm.name]
+    assert widths == [8, 4]
+
+
+def test_a_network_that_stands_there_twice_is_refused(project: Path) -> None:
+    config = read_tiny("context.networks=[{name: slicewise}, slicewise]")
+    with pytest.raises(ConfigError, match="`slicewise` twice with the same options") as refused:
+        open_study(config, None)
+    assert refused.value.code == "doubled_arm"
