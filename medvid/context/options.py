@@ -43,7 +43,8 @@ def context_options(
     """The options of the section `context`.
 
     Args:
-        windows: in frames, odd; the curve's arms. One of `windows` and `windows_mm` is needed.
+        windows: in frames, odd; the curve's arms. One of `windows` and `windows_mm` is needed. None
+            may be wider than every stack.
         windows_mm: in mm, the frames within half of it on either side; 0 is the frame alone. No
             two may show the same frames in every stack.
         length: frames that the network is given in every arm; when None those of the widest

@@ -8,7 +8,7 @@ import torch
 
 from medvid.config import Config
 from medvid.context.arms import Arm
-from medvid.contract import Record
+from medvid.contract import DataError, Record
 from medvid.data.labels import LabelSpace, list_labels
 from medvid.data.splits import Fold
 from medvid.evaluate import plan_comparison
@@ -72,9 +72,11 @@ def plan_study(job: Job, arms: Sequence[Arm], config: Config, jobs: int) -> Plan
         jobs: processes.
 
     Raises:
-        DataError: when a network's first loss is no number.
+        DataError: for a split that tests one class only, or when a network's first loss is no
+            number.
     """
     folds = job.data.folds(job.seed)
+    _refuse_one_class(job, folds)
     trainings = len(folds) * config["context"]["seeds"]
     seconds: dict[str, float] = {}
     rows = []
@@ -89,6 +91,34 @@ def plan_study(job: Job, arms: Sequence[Arm], config: Config, jobs: int) -> Plan
     total = sum(float(str(row["minutes"])) for row in rows) / max(1, jobs)
     width = expect_width(job.data.records, folds, job.data.space, config)
     return Plan(rows, total, jobs, width)
+
+
+def _refuse_one_class(job: Job, folds: Sequence[Fold]) -> None:
+    """Stops at a split whose tested cases are all of one class: no arm would have an AUC."""
+    space = job.data.space
+    cases = {case for fold in folds for case in fold.test}
+    labels = [
+        label
+        for record in job.data.records
+        if record.case_id in cases
+        for label in list_labels(record)
+    ]
+    words = {label for label in labels if isinstance(label, str)}
+    # Of several findings one is enough that some cases have and others have not.
+    findings = [
+        {label[name] for label in labels if not isinstance(label, str) and name in label}
+        for name in space.classes
+    ]
+    if len(words) > 1 or any(len(seen) > 1 for seen in findings):
+        return
+    said = f"all are `{words.pop()}`" if words else "no finding is both present and absent"
+    raise DataError(
+        f"Of the {len(cases)} tested cases {said}, so that no window would have an AUC. Put "
+        "patients of both kinds on the test side of the manifest's column `split` or `fold`, or "
+        "let medvid split anew: data.splits.method=grouped.",
+        code="single_class",
+        files=[job.data.options["manifest"]],
+    )
 
 
 def _time_epoch(job: Job, config: Config, cases: Sequence[str]) -> float:

@@ -11,8 +11,7 @@ from medvid.config import Config, list_configs, read_config
 from medvid.context.arms import Arm
 from medvid.context.length import fit_length
 from medvid.context.options import check_context, context_options
-from medvid.contract import ConfigError, DataError
-from medvid.data.labels import list_labels
+from medvid.contract import ConfigError
 from medvid.data.splits import make_folds
 from medvid.jobs.cell import lay_over, list_study_arms
 from medvid.jobs.job import Job, anchor_paths, open_job
@@ -43,7 +42,7 @@ def open_study(config: Config, console: Console | None) -> Study:
 
     Raises:
         ConfigError: for options that cannot be meant, or a network that cannot be built.
-        DataError: for data that cannot be used, or a split that tests one class only.
+        DataError: for data that cannot be used.
     """
     section = config.get("context")
     if not section:
@@ -65,7 +64,11 @@ def open_study(config: Config, console: Console | None) -> Study:
     _refuse_repeats(job)
     with show_progress(console, "preparing scans") as progress:
         job = replace(job, data=job.data.prepare(progress))
-    options["length"] = fit_length(options, _list_lattices(options, job))
+    options["length"] = fit_length(
+        options,
+        _list_lattices(options, job),
+        middle_only=job.data.task == "scan" and options["positions"] == "centre",
+    )
     options["networks"] = _number_networks([_resolve_network(one) for one in options["networks"]])
     left_out = _leave_out(options, job)
     options["controls"] = [name for name in options["controls"] if name not in left_out]
@@ -74,7 +77,6 @@ def open_study(config: Config, console: Console | None) -> Study:
     whole["data"] = anchor_paths(whole["data"])
     arms = list_study_arms(whole)
     widest = _open_widest(whole, arms, job)
-    _refuse_one_class(widest)
     for model in {str(arm.changes.get("model")): arm for arm in arms}.values():
         spec = find_model_section(lay_over(whole, model))
         build_network(spec, widest.data.space, widest.data.clip_shape(), widest.seed)
@@ -109,44 +111,14 @@ def _refuse_repeats(job: Job) -> None:
         )
 
 
-def _refuse_one_class(job: Job) -> None:
-    """Stops at a split whose tested cases are all of one class: no arm would have an AUC."""
-    space = job.data.space
-    cases = {case for fold in job.data.folds(job.seed) for case in fold.test}
-    labels = [
-        label
-        for record in job.data.records
-        if record.case_id in cases
-        for label in list_labels(record)
-    ]
-    words = {label for label in labels if isinstance(label, str)}
-    # Of several findings one is enough that some cases have and others have not.
-    findings = [
-        {label[name] for label in labels if not isinstance(label, str) and name in label}
-        for name in space.classes
-    ]
-    if len(words) > 1 or any(len(seen) > 1 for seen in findings):
-        return
-    said = f"all are `{words.pop()}`" if words else "no finding is both present and absent"
-    raise DataError(
-        f"Of the {len(cases)} tested cases {said}, so that no window would have an AUC. Put "
-        "patients of both kinds on the test side of the manifest's column `split` or `fold`, or "
-        "let medvid split anew: data.splits.method=grouped.",
-        code="single_class",
-        files=[job.data.options["manifest"]],
-    )
-
-
 def _list_lattices(options: Mapping[str, Any], job: Job) -> set[tuple[int, float]]:
-    """Returns number and distance (mm) of the slices of all stacks; none for windows in frames.
+    """Returns number and distance (mm; of a video s) of the frames of all stacks.
 
     Raises:
         ConfigError: for a window in mm on videos.
     """
-    if options["windows"]:
-        return set()
     stacks = [job.data.store.open(record) for record in job.data.records]
-    if any(stack.unit != "mm" for stack in stacks):
+    if options["windows_mm"] and any(stack.unit != "mm" for stack in stacks):
         raise ConfigError(
             "`context.windows_mm` is a length in mm, and some stacks are videos. Use `windows`.",
             code="mm_on_video",

@@ -100,6 +100,37 @@ def test_two_windows_in_mm_that_show_the_same_are_refused(windows: list[int], sa
     fit_length(options, [(40, 5.0), (40, 2.0)])  # there they differ
 
 
+def test_windows_in_mm_that_both_reach_the_ends_from_the_middle_are_refused() -> None:
+    options = make_options(windows=None, windows_mm=[0, 40, 60])
+    with pytest.raises(ConfigError, match="60 mm shows the same slices as one of 40 mm"):
+        fit_length(options, [(9, 5.0)], middle_only=True)
+    assert fit_length(options, [(9, 5.0)]) == 13
+
+
+@pytest.mark.parametrize(
+    ("windows", "middle_only", "said"),
+    [
+        ([1, 17, 19], True, "a window of 17 shows no more than one of 9 .* instead of 17, 19"),
+        ([1, 11], True, "has 9 slices .* around the middle one"),
+        ([1, 101], False, "a window of 101 shows no more than one of 17 .* at one end"),
+    ],
+)
+def test_windows_in_frames_wider_than_every_stack_are_refused(
+    windows: list[int], middle_only: bool, said: str
+) -> None:
+    options = make_options(windows=windows)
+    with pytest.raises(ConfigError, match=said) as refused:
+        fit_length(options, [(9, 5.0), (7, 1.0)], middle_only=middle_only)
+    assert refused.value.code == "wide_window"
+    longer = [(9, 5.0), (101, 1.0)]
+    assert fit_length(options, longer, middle_only=middle_only) == max(windows)
+
+
+def test_the_widest_windows_that_show_something_else_are_taken() -> None:
+    assert fit_length(make_options(windows=[1, 7, 9]), [(9, 5.0)], middle_only=True) == 9
+    assert fit_length(make_options(windows=[1, 15, 17]), [(9, 5.0)]) == 17
+
+
 def test_natural_networks_and_shares_are_arms_of_the_widest_window() -> None:
     arms = make_arms(learning_curve=[0.5, 0.25])
     assert arms["net_t3d"].changes["model"] == {"name": "t3d", "width": 8}

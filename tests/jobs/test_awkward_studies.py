@@ -104,7 +104,7 @@ def test_a_study_of_one_tested_class_that_was_trained_has_a_page(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split_off({"p0", "p2", "p4"})
-    monkeypatch.setattr("medvid.jobs.study._refuse_one_class", lambda job: None)
+    monkeypatch.setattr("medvid.jobs.plan._refuse_one_class", lambda job, folds: None)
     options = TINY[2].replace("controls: []", "controls: [shuffle], learning_curve: [0.5]")
     folder, result = run_tiny(options)
     assert not result["answer"]["decided"]

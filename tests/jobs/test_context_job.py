@@ -108,6 +108,7 @@ def test_the_command_line_plans_and_runs(project: Path, run_cli: Cli) -> None:
     [
         ("context=null", "has no section `context`"),
         ("context.windows=[1, 2]", "2 is not"),
+        ("context.windows=[1, 7]", "a window of 7 shows no more than one of 5"),
         ("context.controls=[shufle]", "shufle"),
         ("context.subgroups=[sex]", "the column `sex`"),
         ("context.networks=[c4d]", "c4d"),
