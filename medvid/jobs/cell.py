@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -132,8 +133,21 @@ def _describe_cell(job: Job, folder: Path, fold: Fold) -> dict[str, Any]:
         "test_cases": len(fold.test),
         "model": plain_section(find_model_section(job.config)),
         "clip": {"channels": shape.channels, "size": shape.size, "spacing": shape.spacing},
+        "steps_mm": None if shape.spacing is None else _find_steps(job, shape.spacing[0]),
         "environment": pick_versions(),
     }
+
+
+def _find_steps(job: Job, typical: float) -> tuple[float, float]:
+    """Returns the smallest and the largest step (mm) of all stacks, as the network is given them.
+
+    Args:
+        job: with its data prepared.
+        typical: step of a clip of the median stack, which transforms may have changed.
+    """
+    steps = [job.data.store.open(record).spacing[0] for record in job.data.records]
+    scale = typical / float(np.median(steps))
+    return scale * min(steps), scale * max(steps)
 
 
 def plain_section(section: Mapping[str, Any] | str) -> dict[str, Any]:

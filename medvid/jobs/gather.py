@@ -66,6 +66,7 @@ def gather_study(folder: Path) -> dict[str, Any]:
         "network": _name_model(config["model"]),
         "length": config["context"]["length"],
         "step_mm": _find_step(ended, cells),
+        "steps_mm": ended[cells[0]].get("steps_mm"),  # cells of earlier versions have none
         "planned": expect_width(
             records, folds, find_label_space(records, config["data"]["classes"]), config
         ),
@@ -127,6 +128,7 @@ def _measure_cost(
 
 
 def _find_step(ended: Mapping[Cell, Mapping[str, Any]], cells: Sequence[Cell]) -> float | None:
+    """Returns the step of the median stack (mm); None for videos."""
     spacing = ended[cells[0]]["clip"]["spacing"]
     return None if spacing is None else float(spacing[0])
 

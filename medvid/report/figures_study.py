@@ -14,7 +14,7 @@ from matplotlib.transforms import offset_copy
 
 from medvid.report.figures import COLOURS, COLUMN, STYLE, save_figure, start_figure
 from medvid.report.figures_run import GREY, WIDE
-from medvid.report.wording import NAMES
+from medvid.report.wording import NAMES, say_reach
 
 Result = Mapping[str, Any]
 
@@ -99,7 +99,10 @@ def _mark_answer(axes: Axes, result: Result, places: Mapping[str, float]) -> Non
     if step and all(arms[name].get("window") for name in places):
         above = axes.secondary_xaxis("top")
         above.set_xticks(ticks, [f"{(arms[n]['window'] - 1) * step:.3g}" for n in places])
-        above.set_xlabel("mm from the first slice to the last")
+        several = " to " in say_reach(3, result)
+        above.set_xlabel(
+            f"mm from the first slice to the last{', in the median scan' if several else ''}"
+        )
         above.spines["top"].set_visible(True)
     best = answer.get("best")
     if best in places and _value(result, best) is not None:
@@ -328,5 +331,5 @@ def _say_window(arm: Mapping[str, Any], result: Result) -> str:
         return f"{arm['window_mm']:g} mm" if arm.get("window_mm") is not None else str(arm["title"])
     number = arm["window"]
     said = f"{number} slice{'s' * (number != 1)}"
-    step = result.get("step_mm")
-    return f"{said} ({(number - 1) * step:.3g} mm)" if step else said
+    reach = say_reach(number, result)
+    return f"{said} ({reach} mm)" if reach else said

@@ -227,7 +227,7 @@ def _describe_design(result: Result) -> str:
     seen = f"{say_count(counts.cases, 'case')} of {say_count(counts.patients, 'patient')}"
     if counts.slices is not None:
         seen += f", {say_count(counts.slices, 'labelled slice')}"
-    length = say_length(result["length"], result.get("step_mm"))
+    length = say_length(result["length"], result)
     return (
         f"{seen}; {say_count(result['folds'], 'fold')} and "
         f"{say_count(len(result['seeds']), 'seed')} of {say_count(len(result['arms']), 'arm')}. "

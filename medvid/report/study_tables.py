@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medvid.report.render import write_table
-from medvid.report.wording import say_interval, say_number, say_p, say_quantity
+from medvid.report.wording import say_interval, say_number, say_p, say_quantity, say_reach
 
 Result = Mapping[str, Any]
 
@@ -28,7 +26,7 @@ def list_windows(result: Result) -> list[dict[str, Any]]:
         rows.append(
             {
                 "title": arm["title"],
-                "mm": _say_mm(arm, result.get("step_mm")),
+                "mm": _say_mm(arm, result),
                 **_main(arm, result),
                 "folds": _optional(arm.get("auc_within_folds")),
                 "seeds": f"{min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else "",
@@ -130,12 +128,13 @@ def list_flipped(result: Result) -> list[dict[str, Any]]:
     return rows
 
 
-def say_length(frames: int | None, step_mm: float | int | None) -> str:
+def say_length(frames: int | None, result: Result) -> str:
     """Returns a number of slices, with its length in mm where the step is known."""
     if frames is None:
         return "its own number of slices"
     said = f"{frames} slice{'s' * (frames != 1)}"
-    return f"{said} ({(frames - 1) * step_mm:.3g} mm)" if step_mm else said
+    reach = say_reach(frames, result)
+    return f"{said} ({reach} mm)" if reach else said
 
 
 def write_study_tables(run: Path, result: Result) -> None:
@@ -220,9 +219,7 @@ def _optional(value: float | int | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _say_mm(arm: Mapping[str, Any], step_mm: float | int | None) -> str:
+def _say_mm(arm: Mapping[str, Any], result: Result) -> str:
     if arm.get("window_mm") is not None:
         return f"{arm['window_mm']:g}"
-    if step_mm and arm.get("window"):
-        return f"{np.round((arm['window'] - 1) * step_mm, 2):g}"
-    return ""
+    return say_reach(arm["window"], result) if arm.get("window") else ""

@@ -21,8 +21,30 @@ NAMES = {
 
 SMALLEST_P = 0.001  # journals print smaller ones as < .001
 
+SAME_STEP = 0.05
+"""Scans whose steps differ by less than 5 % of the median are said to have one; the rest of a
+protocol's scatter is in the third digit."""
+
 SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 """SI prefixes of operations and parameters, largest first."""
+
+
+def say_reach(window: int, result: Mapping[str, Any]) -> str:
+    """Returns how far a window reaches in mm, such as `90` or `18 to 90`; empty if unknown.
+
+    Args:
+        window: slices.
+        result: of the study: `step_mm` of the median scan, and `steps_mm` of the scans whose slices
+            lie closest and furthest apart, which results of earlier versions lack.
+    """
+    step = result.get("step_mm")
+    if not step:
+        return ""
+    low, high = result.get("steps_mm") or (step, step)
+    if high - low <= SAME_STEP * step:
+        low = high = step
+    ends = [f"{(window - 1) * one:.4g}" for one in (low, high)]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def say_number(value: float | int | None, form: str = ".3f") -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from medvid.config import Config, read_config
 from medvid.contract import ConfigError
+from medvid.io.write import write_nifti
 from medvid.jobs.context import plan_context, study_context
 from medvid.jobs.study import open_study
 
@@ -130,3 +131,19 @@ def test_a_network_that_stands_there_twice_is_refused(project: Path) -> None:
     with pytest.raises(ConfigError, match="`slicewise` twice with the same options") as refused:
         open_study(config, None)
     assert refused.value.code == "doubled_arm"
+
+
+def test_a_study_of_thick_and_thin_slices_knows_both_steps(project: Path) -> None:
+    paths = []
+    for number in range(24):
+        path = project / f"scans/scan {number}.nii.gz"
+        step = 1.0 if number % 4 == 0 else 5.0
+        noise = np.random.default_rng(number).normal(20 + 60 * (number % 2), 10, (5, 16, 16))
+        write_nifti(path, noise.astype(np.int16), spacing=(step, 1.0, 1.0))
+        paths.append(f"scans/{path.name}")
+    change_cases(path=paths)
+    folder, result = run_tiny()
+    assert result["step_mm"] == pytest.approx(5)
+    assert result["steps_mm"] == pytest.approx([1, 5])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "3 slices (2 to 10 mm)" in page

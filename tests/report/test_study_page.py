@@ -249,6 +249,19 @@ def test_windows_in_mm_have_an_axis_in_mm(study: Path) -> None:
     assert "W* = " in page or "12.5" in page
 
 
+def test_scans_of_unlike_steps_have_a_range_of_lengths(study: Path) -> None:
+    change(study, step_mm=5.0, steps_mm=[1.0, 5.0])
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "with 17 slices (16 to 80 mm) at its input" in page
+    assert '<td class="number">4 to 20</td>' in page
+    figure = (study / "figures" / "context.svg").read_text(encoding="utf-8")
+    assert "5 slices (4 to 20 mm)" in figure
+    assert "in the median scan" in figure
+    change(study, step_mm=5.0, steps_mm=[4.9, 5.1])  # one protocol
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "with 17 slices (80 mm) at its input" in page
+
+
 def test_without_an_answer_the_page_marks_no_window(study: Path) -> None:
     result = json.loads((study / "result.json").read_text(encoding="utf-8"))
     nothing = {"arm": None, "window": None, "sentence": "Inconclusive at n = 240."}
