@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from medvid.context.arms import EXPECTED, Arm
+from medvid.context.learning import note_learning
 from medvid.evaluate import (
     Chance,
     compare_arms,
@@ -21,9 +22,6 @@ FLIPPED_SHOWN = 50
 """Cases whose answer the window changed most; a reader looks at some, not at all."""
 
 KINDS = ("window", "control", "network", "learning")
-
-RISE = 0.01
-"""An AUC that still rises by so much from a share of the patients to all has not levelled off."""
 
 
 def judge_arms(
@@ -99,7 +97,9 @@ def judge_arms(
             repeat_met=None if repeat_is_first else judge_repeat(tables, curve[0], settings),
             chance=_measure_chance(tables, settings),
         ),
-        "learning_note": note_learning(measured, arms, curve[-1]),
+        "learning_note": note_learning(
+            tables, arms, curve[-1], margin=context["margin"], settings=settings
+        ),
         "subgroups": _list_subgroups(tables, curve, context["subgroups"], extra, settings),
         "flipped": list_flipped(tables[curve[0]], tables[curve[-1]], evaluate["positive"]),
     }
@@ -176,28 +176,6 @@ def _describe_chance(chance: Chance) -> str:
     elif not chance.holds:
         sentence += " Something tells the classes apart across the split: find it first."
     return sentence
-
-
-def note_learning(
-    measured: Mapping[str, Mapping[str, Any]], arms: Sequence[Arm], widest: str
-) -> str | None:
-    """Says whether the widest window still gains from more patients; None without such arms."""
-    shares = [arm for arm in arms if arm.kind == "learning"]
-    if not shares:
-        return None
-    last = max(shares, key=lambda arm: arm.share or 0.0)
-    before = measured[last.name]["metrics"]["auc"]["value"]
-    whole = measured[widest]["metrics"]["auc"]["value"]
-    if before is None or whole is None:
-        return None
-    rose = whole - before
-    said = f"From {last.share:.0%} of the training patients to all, the AUC changed by {rose:+.3f}."
-    if rose > RISE:
-        said += (
-            " The curve is still rising: with more patients wide windows may gain more than is "
-            "shown here."
-        )
-    return said
 
 
 def list_flipped(

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medvid.context.arms import Arm
+from medvid.context.learning import note_learning
 from medvid.context.verdict import judge_controls, judge_repeat
 from medvid.evaluate import Chance
 
@@ -30,6 +32,35 @@ def make_table(strength: float, *, arm: int) -> pd.DataFrame:
 def test_copies_of_the_target_may_not_beat_the_narrowest_window(strength: float, met: bool) -> None:
     tables = {"w1": make_table(0.0, arm=1), "repeat": make_table(strength, arm=2)}
     assert judge_repeat(tables, "w1", SETTINGS) is met
+
+
+def note(share: float, whole: float, *, margin: float = 0.02) -> str:
+    arms = [
+        Arm("w3", "window", "3 slices", "", {}, window=3),
+        Arm("w3_share50", "learning", "3 slices, 50%", "", {}, share=0.5),
+    ]
+    tables = {"w3": make_table(whole, arm=1), "w3_share50": make_table(share, arm=2)}
+    said = note_learning(tables, arms, "w3", margin=margin, settings=SETTINGS)
+    assert said is not None
+    return said
+
+
+def test_a_curve_rises_only_where_the_interval_of_the_difference_says_so() -> None:
+    assert "The curve is still rising" in note(0.0, 5.0)
+    assert note(0.0, 5.0).startswith("From 50% of the training patients to all, the AUC changed by")
+    assert "95% interval +0." in note(0.0, 5.0)
+    unsure = note(1.0, 1.0)
+    assert " by +0.1" in unsure  # as chance has it
+    assert "n = 60 patients does not allow to say whether the curve still rises" in unsure
+    assert "still rising" not in unsure
+    assert "levelled off: the change lies within the margin of 0.49" in note(1.0, 1.0, margin=0.49)
+    assert "made it worse" in note(5.0, 0.0)
+
+
+def test_without_a_learning_curve_nothing_is_said_of_it() -> None:
+    arm = Arm("w3", "window", "3 slices", "", {}, window=3)
+    table = {"w3": make_table(1.0, arm=1)}
+    assert note_learning(table, [arm], "w3", margin=0.02, settings=SETTINGS) is None
 
 
 def test_without_copies_nothing_is_said_of_them() -> None:
