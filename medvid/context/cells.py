@@ -1,6 +1,7 @@
 """A cell is one training: an arm, a seed and a fold. It is one folder, with one JSON at its end."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,19 +63,31 @@ def read_cell(cell: Cell, study: Path) -> dict[str, Any]:
     """Reads what a finished cell says of itself.
 
     Raises:
-        DataError: when it is not finished, or its file is that of another cell.
+        DataError: when it is not finished, or its file is damaged or that of another cell.
     """
     path = cell.folder(study) / END
-    facts: dict[str, Any] = read_json(path)
-    if (facts.get("arm"), facts.get("seed"), facts.get("fold")) != (
-        cell.arm,
-        cell.seed,
-        cell.fold,
-    ):
-        raise DataError(
-            f"{path} belongs to another cell: {facts.get('arm')}, seed {facts.get('seed')}, fold "
-            f"{facts.get('fold')}. Delete its folder, and the study trains it anew.",
-            code="wrong_cell",
-            files=[path],
-        )
+    with tell_remedy(cell, study):
+        read = read_json(path)
+        facts: dict[str, Any] = read if isinstance(read, dict) else {}
+        said = facts.get("arm"), facts.get("seed"), facts.get("fold")
+        if said != (cell.arm, cell.seed, cell.fold):
+            raise DataError(
+                f"{path} belongs to another cell: {said[0]}, seed {said[1]}, fold {said[2]}.",
+                code="wrong_cell",
+                files=[path],
+            )
     return facts
+
+
+@contextmanager
+def tell_remedy(cell: Cell, study: Path) -> Iterator[None]:
+    """Adds to an error in a file of a finished cell what to do about it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(
+            f"{error.message.rstrip('.')}. Delete the cell's folder {cell.folder(study)}, and "
+            "`medvid context --resume` trains it anew.",
+            code=error.code,
+            files=error.files,
+        ) from None

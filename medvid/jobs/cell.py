@@ -1,7 +1,7 @@
 """One cell of a study, trained in whatever process it was given to."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -14,15 +14,16 @@ import torch
 
 from medvid.config import Config, merge, read_config
 from medvid.context.arms import Arm, list_arms
-from medvid.context.cells import Cell, finish_cell
+from medvid.context.cells import Cell, finish_cell, read_cell, tell_remedy
 from medvid.context.registration import STUDY, pick_versions
 from medvid.contract import DataError
 from medvid.data.splits import Fold, read_folds
+from medvid.evaluate import read_outcomes, read_predictions
 from medvid.jobs.folds import train_fold
 from medvid.jobs.job import Job, open_job
 from medvid.jobs.network import find_model_section
 from medvid.jobs.resume import recall_cases
-from medvid.train.runfolder import RunFolder, read_json
+from medvid.train.runfolder import TEST_PREDICTIONS, RunFolder, read_json
 
 _ONE_AT_A_TIME = threading.Lock()
 """torch's random numbers belong to the process: two cells in two threads would mix theirs."""
@@ -54,6 +55,41 @@ def run_cell(study: Path, cell: Cell) -> None:
         train_fold(job, folder, cell.fold, fold, seed=cell.seed, title=title)
         finish_cell(cell, study, _describe_cell(job, folder, fold))
         _drop_checkpoints(config, folder, cell)
+
+
+def check_finished(study: Path, cells: Iterable[Cell]) -> None:
+    """Makes sure that what finished cells left can be read, before other cells are trained.
+
+    Raises:
+        DataError: for the first damaged file, with what to do.
+    """
+    config = read_study(study)
+    for cell in cells:
+        if cell.is_finished(study):
+            read_cell(cell, study)
+            fold = read_arm_folds(study, find_arm(config, cell.arm))[cell.fold]
+            read_cell_predictions(cell, study, fold)
+
+
+def read_cell_predictions(cell: Cell, study: Path, fold: Fold) -> pd.DataFrame:
+    """Returns the held-out predictions of a finished cell.
+
+    Raises:
+        DataError: when the table is missing or damaged, or lacks a case of the fold.
+    """
+    path = cell.folder(study) / TEST_PREDICTIONS
+    with tell_remedy(cell, study):
+        table = read_predictions(path)
+        read_outcomes(table, str(path))
+        lost = sorted(set(fold.test) - set(table["case_id"]))
+        if lost:
+            raise DataError(
+                f"{path} lacks {len(lost)} of the fold's {len(fold.test)} cases, the first one "
+                f"{lost[0]}.",
+                code="no_predictions",
+                files=[path],
+            )
+    return table
 
 
 @contextmanager

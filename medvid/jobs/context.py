@@ -13,6 +13,7 @@ from medvid.context.schedule import check_cluster, choose_jobs, run_cells
 from medvid.data.manifest import write_refused
 from medvid.data.splits import describe_folds
 from medvid.jobs.cell import (
+    check_finished,
     list_study_arms,
     name_splits,
     open_arm,
@@ -84,7 +85,8 @@ def train_study(
 
     Raises:
         ConfigError: for a config that cannot be meant, or a cluster that cannot be reached.
-        DataError: for data that cannot be used, or that changed since the study began.
+        DataError: for data that cannot be used, or that changed since the study began, or a
+            finished cell that is damaged.
         StudyInterrupted: on Ctrl+C; `resume` goes on.
     """
     if cluster is not None:  # before anything is prepared or made for it
@@ -93,6 +95,7 @@ def train_study(
         folder = Path(resume).absolute()
         read_registration(folder)
         _check_cases(folder, console)
+        check_finished(folder, _list_all_cells(folder))
     elif config is None:
         raise ValueError("train_study() needs a config, or a study to resume.")
     else:
@@ -130,11 +133,14 @@ def plan_context(
 
 def list_open_cells(folder: Path) -> list[Cell]:
     """Returns the cells of a study that are not finished."""
+    return [cell for cell in _list_all_cells(folder) if not cell.is_finished(folder)]
+
+
+def _list_all_cells(folder: Path) -> list[Cell]:
     config = read_study(folder)
     arms = list_study_arms(config)
     seeds = list_seeds(config["seed"], config["context"]["seeds"])
-    folds = len(read_arm_folds(folder, arms[0]))
-    return [cell for cell in list_cells(arms, seeds, folds) if not cell.is_finished(folder)]
+    return list_cells(arms, seeds, len(read_arm_folds(folder, arms[0])))
 
 
 def _start_study(study: Study, plan: Plan, runs: Path, command: Sequence[str]) -> Path:

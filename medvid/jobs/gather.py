@@ -14,14 +14,20 @@ from medvid.context.cells import Cell, list_cells, list_seeds, read_cell
 from medvid.context.registration import list_deviations, read_registration
 from medvid.context.verdict import judge_arms
 from medvid.data.labels import find_label_space
-from medvid.evaluate import read_predictions, write_predictions
-from medvid.jobs.cell import find_arm, list_study_arms, read_arm_folds, read_study
+from medvid.evaluate import write_predictions
+from medvid.jobs.cell import (
+    find_arm,
+    list_study_arms,
+    read_arm_folds,
+    read_cell_predictions,
+    read_study,
+)
 from medvid.jobs.decisions import describe_decisions
 from medvid.jobs.plan import expect_width
 from medvid.models import build_model, describe_model
 from medvid.report.html import write_report
 from medvid.sources import load_adapter
-from medvid.train.runfolder import TEST_PREDICTIONS, RunFolder, read_json, write_json
+from medvid.train.runfolder import RunFolder, read_json, write_json
 
 Size = tuple[int, int, int]
 
@@ -89,8 +95,9 @@ def pool_predictions(
     tables: dict[str, pd.DataFrame] = {}
     for arm in arms:
         source = arm.same_as or arm.name
+        folds = read_arm_folds(folder, arm)
         parts = [
-            read_predictions(cell.folder(folder) / TEST_PREDICTIONS)
+            read_cell_predictions(cell, folder, folds[cell.fold])
             for cell in cells
             if cell.arm == source
         ]

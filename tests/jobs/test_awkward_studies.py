@@ -1,6 +1,8 @@
 """Studies of data that hospitals have: unlabelled cases, rare classes, scans of unlike slices."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,11 @@ import pandas as pd
 import pytest
 
 from medvid.config import Config, read_config
-from medvid.contract import ConfigError
+from medvid.contract import ConfigError, DataError
 from medvid.io.write import write_nifti
 from medvid.jobs.context import plan_context, study_context
 from medvid.jobs.study import open_study
-
-# conftest.py is found by pytest, not by name.
-Cli = Any
+from tests.jobs.conftest import Cli, make_project
 
 TINY = [
     "data.splits={folds: 2, validation: 0}",
@@ -147,3 +147,48 @@ def test_a_study_of_thick_and_thin_slices_knows_both_steps(project: Path) -> Non
     assert result["steps_mm"] == pytest.approx([1, 5])
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "3 slices (2 to 10 mm)" in page
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("cell.json", lambda text: text[: len(text) // 2], "cell.json is no JSON"),
+        ("cell.json", lambda text: "[]", "belongs to another cell"),
+        (
+            "predictions_test.csv",
+            lambda text: "\n".join(text.splitlines()[:-3]) + "\n",
+            "predictions_test.csv lacks 3 of the fold's 12 cases",
+        ),
+        ("predictions_test.csv", lambda text: text[: len(text) // 2], "predictions_test.csv"),
+        ("predictions_test.csv", lambda text: "", "is no table of predictions"),
+    ],
+)
+def test_a_damaged_cell_stops_a_resume_before_others_are_trained_with_the_remedy(
+    studied: Path, file: str, change: Callable[[str], str], said: str
+) -> None:
+    cells = sorted(path.parent for path in studied.glob("cells/*/*/cell.json"))
+    damaged = cells[-1] / file
+    whole = damaged.read_text(encoding="utf-8")
+    shutil.rmtree(cells[0])
+    damaged.write_text(change(whole), encoding="utf-8")
+    with pytest.raises(DataError, match=said) as refused:
+        study_context(resume=studied, jobs=1)
+    assert f"Delete the cell's folder {cells[-1]}, and" in refused.value.message
+    assert not cells[0].exists()
+    shutil.rmtree(cells[-1])
+    study_context(resume=studied, jobs=1)
+    assert damaged.read_text(encoding="utf-8") == whole or file == "cell.json"
+
+
+@pytest.fixture(scope="module")
+def trained_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study, trained once; read only."""
+    home = make_project(tmp_path_factory.mktemp("studied") / "project")
+    config = read_config(home / "tiny.yaml", [*TINY, f"data.store={home / 'store'}"])
+    return study_context(config, runs=home / "studies", jobs=1)
+
+
+@pytest.fixture
+def studied(trained_study: Path, tmp_path: Path) -> Path:
+    """A copy of the finished study."""
+    return Path(shutil.copytree(trained_study, tmp_path / "study"))
