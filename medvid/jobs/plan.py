@@ -12,9 +12,8 @@ from medvid.contract import DataError, Record
 from medvid.data.labels import LabelSpace, list_labels
 from medvid.data.splits import Fold
 from medvid.evaluate import plan_comparison
-from medvid.evaluate.measure import find_positive
 from medvid.jobs.cell import lay_over
-from medvid.jobs.job import Job
+from medvid.jobs.job import Job, name_positive
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.trial import time_steps
 from medvid.train.losses import build_loss
@@ -37,12 +36,14 @@ class Plan:
         minutes: of the whole study, on all processes.
         jobs: processes.
         width: see `expect_width`.
+        positive: the class of two that probabilities are of; None for other tasks.
     """
 
     rows: Sequence[Mapping[str, Any]]
     minutes: float
     jobs: int
     width: Mapping[str, Any]
+    positive: str | None = None
 
     def tell(self) -> list[str]:
         """Returns what is said before a study begins."""
@@ -51,6 +52,7 @@ class Plan:
             f"{cells} cells in {len(self.rows)} arms, about {self.minutes:.0f} minutes on "
             f"{self.jobs} processes (testing not counted).",
             str(self.width["sentence"]),
+            *([f"Positive: {self.positive} (evaluate.positive)."] if self.positive else []),
         ]
 
     def describe(self) -> dict[str, Any]:
@@ -90,7 +92,8 @@ def plan_study(job: Job, arms: Sequence[Arm], config: Config, jobs: int) -> Plan
         rows.append({"arm": arm.name, "sees": arm.says, "cells": cells, "minutes": minutes})
     total = sum(float(str(row["minutes"])) for row in rows) / max(1, jobs)
     width = expect_width(job.data.records, folds, job.data.space, config)
-    return Plan(rows, total, jobs, width)
+    positive = name_positive(job.data.space, config["evaluate"]["positive"])
+    return Plan(rows, total, jobs, width, positive)
 
 
 def _refuse_one_class(job: Job, folds: Sequence[Fold]) -> None:
@@ -159,9 +162,9 @@ def expect_width(
         space: the classes.
         config: of the study, resolved.
     """
-    if space.multilabel or len(space.classes) != 2:
+    positive = name_positive(space, config["evaluate"]["positive"])
+    if positive is None:
         return {"sentence": f"{UNKNOWN}: that is done for two classes only."}
-    positive = space.classes[find_positive(space.classes, config["evaluate"]["positive"])]
     tested = {case for fold in folds for case in fold.test}
     is_positive: dict[str, bool] = {}
     for record in records:

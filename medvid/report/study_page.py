@@ -227,6 +227,8 @@ def _describe_design(result: Result) -> str:
     seen = f"{say_count(counts.cases, 'case')} of {say_count(counts.patients, 'patient')}"
     if counts.slices is not None:
         seen += f", {say_count(counts.slices, 'labelled slice')}"
+    if result["positive"]:
+        seen += f", positive: {result['positive']} (evaluate.positive)"
     length = say_length(result["length"], result)
     return (
         f"{seen}; {say_count(result['folds'], 'fold')} and "

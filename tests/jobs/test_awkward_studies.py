@@ -149,6 +149,20 @@ def test_a_study_of_thick_and_thin_slices_knows_both_steps(project: Path) -> Non
     assert "3 slices (2 to 10 mm)" in page
 
 
+def test_which_class_is_positive_is_said_before_training(project: Path, run_cli: Cli) -> None:
+    for words, positive in (([], "dark"), (["evaluate.positive=bright"], "bright")):
+        planned = run_cli("context", "tiny.yaml", *TINY, *words, "--plan")
+        assert f"Positive: {positive} (evaluate.positive)." in planned.out.splitlines()
+    checked = run_cli("check", "tiny.yaml")
+    assert "dark (evaluate.positive)" in checked.out
+
+
+def test_of_three_classes_none_is_positive(project: Path) -> None:
+    patients = pd.read_csv("manifest.csv")["patient_id"].str[1:].astype(int)
+    change_cases(label=np.array(["bright", "dark", "grey"])[patients % 3])
+    assert "Positive" not in " ".join(plan_context(read_tiny(), jobs=1).tell())
+
+
 @pytest.mark.parametrize(
     ("file", "change", "said"),
     [

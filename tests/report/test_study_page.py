@@ -249,6 +249,14 @@ def test_windows_in_mm_have_an_axis_in_mm(study: Path) -> None:
     assert "W* = " in page or "12.5" in page
 
 
+def test_the_page_says_which_class_is_positive(study: Path) -> None:
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "240 cases of 120 patients, positive: nodule (evaluate.positive);" in page
+    change(study, positive=None, classes=["a", "b", "c"])
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "evaluate.positive" not in page
+
+
 def test_scans_of_unlike_steps_have_a_range_of_lengths(study: Path) -> None:
     change(study, step_mm=5.0, steps_mm=[1.0, 5.0])
     page = write_report(study).read_text(encoding="utf-8")
