@@ -123,7 +123,7 @@ def test_classes_of_slices_are_counted_in_slices(study: Path) -> None:
     change(study, task="slice", n_predictions=720, n_per_class={"vessel": 480, "nodule": 240})
     page = write_report(study).read_text(encoding="utf-8")
     assert "<p>240 cases of 120 patients; 720 slices: vessel 480, nodule 240.</p>" in page
-    assert "<p>240 cases of 120 patients, 720 labelled slices; 5 folds" in page
+    assert "<p>240 cases of 120 patients, 720 labelled slices, positive: " in page
     flow = read_flow(study, Counts(240, 120, {"vessel": 480, "nodule": 240}, slices=720))
     assert flow is not None
     assert flow.detail == ("120 patients", "720 slices: vessel 480, nodule 240")
