@@ -453,6 +453,15 @@ def truncated(folder: Path) -> Sequence[Truth]:
     return []
 
 
+def lost(folder: Path) -> Sequence[Truth]:
+    """Every second file ends within its header, as a copy that was broken off leaves it."""
+    write_slices(folder)
+    for index in range(1, 8, 2):
+        file = folder / f"one_{(index * 5) % 8:02d}.dcm"
+        file.write_bytes(file.read_bytes()[:400])
+    return []
+
+
 def strangers(folder: Path) -> Sequence[Truth]:
     """Two files that are no DICOM."""
     truth = write_slices(folder)
@@ -532,6 +541,9 @@ CASES: Mapping[str, Case] = {
         "one file cut off",
         truncated,
         ("cut off", "less than expected", "not large enough", *UNEVEN),
+    ),
+    "lost": Case(
+        "every second file cut off within its header", lost, ("damaged", "pixel data", *UNEVEN)
     ),
     "strangers": Case("an empty file and a text named .dcm", strangers, ("notes.dcm", "empty.dcm")),
     "damaged": Case("compressed pixels damaged", damaged, ("decode", "decompress", "RLE")),
