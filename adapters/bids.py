@@ -18,7 +18,6 @@ Command: `medvid manifest bids ROOT -o manifest.csv label=group`
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Annotated, NoReturn
 import numpy as np
 from pydantic import Field
 
-from medvid.contract import Channel, ConfigError, Record, SourceError
+from medvid.contract import Channel, ConfigError, Record, SourceError, is_own_column
 from medvid.io.bids_names import Image, Only, find_images
 from medvid.io.ordering import natural_key
 from medvid.io.sheet import Row, Sheet, is_missing, read_sheet
@@ -37,13 +36,6 @@ Channels = Annotated[list[str], Field(min_length=1)]
 _TABLE = "participants.tsv"
 _KEYS = ("participant_id", "session_id")
 _MISSING = "n/a"
-_TAKEN = re.compile(
-    r"(case_id|patient_id|path|series|slice|sop_uid|slice_file|slice_at|[xyz]_mm|split|fold|label)"
-    r"|(label|path|series)_.*",
-    re.IGNORECASE,
-)
-"""Columns of a manifest with a meaning of their own, or that seem to have one; a participant's
-column gets another name."""
 
 
 def classes(root: Path) -> tuple[str, ...]:
@@ -273,12 +265,17 @@ def _build_cases(
             yield visit, [part[0] for part in parts]
 
 
+def _seems_own(column: str) -> bool:
+    """Whether a manifest would give a participant's column a meaning that it has not."""
+    return is_own_column(column) or column.casefold().startswith("series_")
+
+
 def _build_record(
     sheet: Sheet, row: Row, case_id: str, parts: Sequence[Image], label: str, joined: bool
 ) -> Record:
     first = parts[0]
     extra = {
-        f"bids_{column}" if _TAKEN.fullmatch(column) else column: row.get(column)
+        f"bids_{column}" if _seems_own(column) else column: row.get(column)
         for column in sheet.columns
         if column not in (*_KEYS, label) and row.get(column) not in ("", _MISSING)
     }

@@ -129,14 +129,7 @@ def _read_list(root: Path) -> tuple[Path, Entry]:
 def _read_entries(root: Path) -> tuple[Path, dict[str, str], list[Listed]]:
     """Returns the file, the names of numbers, and the entries of all lists."""
     path, content = _read_list(root)
-    names = content.get("labels") or {}
-    if not isinstance(names, dict):
-        _refuse(
-            path,
-            '`labels` is no mapping from numbers to names. Write it as {"0": "benign", "1": '
-            '"malignant"}, or leave it out.',
-            "no_names",
-        )
+    names = _read_names(path, content)
     entries = list(_list_entries(path, content))
     lengths = {
         len(label): where
@@ -151,7 +144,22 @@ def _read_entries(root: Path) -> tuple[Path, dict[str, str], list[Listed]]:
             "finding.",
             "uneven_labels",
         )
-    return path, {str(number): str(name) for number, name in names.items()}, entries
+    return path, names, entries
+
+
+def _read_names(path: Path, content: Entry) -> dict[str, str]:
+    names = content.get("labels") or {}
+    if not isinstance(names, dict):
+        _refuse(
+            path,
+            '`labels` is no mapping from numbers to names. Write it as {"0": "benign", "1": '
+            '"malignant"}, or leave it out.',
+            "no_names",
+        )
+    counted = all(isinstance(number, int) for number in names.values())
+    if counted and not any(str(name).isdecimal() for name in names):
+        names = {number: name for name, number in names.items()}  # as nnU-Net writes it
+    return {str(number): str(name) for number, name in names.items()}
 
 
 def _list_entries(path: Path, content: Entry) -> Iterator[Listed]:
@@ -215,9 +223,9 @@ def _read_label(path: Path, where: str, entry: Entry, names: dict[str, str]) -> 
                 "no_label",
             )
         return {_name(path, where, k, names): int(value) for k, value in enumerate(label)}
-    if isinstance(label, float) and label.is_integer():
-        label = int(label)  # pandas writes whole numbers as 1.0
-    if isinstance(label, str | int) and not isinstance(label, bool):
+    if isinstance(label, bool) or (isinstance(label, float) and label.is_integer()):
+        label = int(label)  # pandas writes 1 as 1.0, and what it holds as truth as true
+    if isinstance(label, str | int):
         return _name(path, where, label, names)
     told = json.dumps(label)
     _refuse(

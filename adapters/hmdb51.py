@@ -149,10 +149,10 @@ def _read_split(root: Path, split: Split) -> list[_Item]:
     items: dict[tuple[str, str], _Item] = {}
     for label, path in _list_classes(root, split).items():
         for line in read_text(path).splitlines():
-            # Names hold no blanks, but may hold nearly anything else.
-            name, side = ("", *line.rsplit(None, 1))[-2:]
             if not line.strip():
                 continue
+            # Names hold no blanks, but may hold nearly anything else.
+            name, side = ("", *line.rsplit(None, 1))[-2:]
             if side not in _SIDES or not name:
                 _refuse(
                     path, f"has the line `{line}`, which is not `<clip> 0`, 1 or 2.", "bad_list"

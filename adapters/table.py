@@ -148,14 +148,15 @@ def _check_names(sheet: Sheet, channels: Sequence[str]) -> None:
     """Refuses columns that seem to have a meaning and would be kept without one."""
     for name in sheet.columns:
         plain = name.casefold()
-        if name != plain and _is_free(name) and not _is_free(plain):
+        # Without channels it may well hold what DICOM says of a series, such as its description.
+        free = _is_free(plain) or (plain.startswith(_SERIES) and not channels)
+        if name != plain and _is_free(name) and not free:
             _refuse(
                 sheet,
                 f"has the column `{name}`, and `{_find_meant(plain)}` has a meaning in small "
                 "letters only. Write it so, or give the column another name.",
                 "column_in_capitals",
             )
-        # Without channels it may well hold what DICOM says of a series, such as its description.
         lone = channels and name.startswith(_SERIES) and name.removeprefix(_SERIES) not in channels
         if lone:
             _refuse(

@@ -81,6 +81,12 @@ OWN_BEGINNINGS = ("label_", "path_")
 """Columns that begin so have a meaning too: a finding, or a channel."""
 
 
+def is_own_column(name: str) -> bool:
+    """Whether a manifest's column has a meaning, or would have it in small letters."""
+    plain = name.casefold()
+    return plain in OWN_COLUMNS or plain.startswith(OWN_BEGINNINGS)
+
+
 @dataclass(frozen=True)
 class Channel:
     """One of several scans that are read as the channels of one case.

@@ -10,13 +10,12 @@ from pathlib import Path
 from medvid.contract import (
     CENTER_COLUMNS,
     FIXED_COLUMNS,
-    OWN_BEGINNINGS,
-    OWN_COLUMNS,
     PLACE_COLUMNS,
     DataError,
     Label,
     MedvidError,
     Record,
+    is_own_column,
 )
 from medvid.io.names import explain_name, is_writable, make_legible
 from medvid.io.ordering import natural_key
@@ -106,7 +105,7 @@ def _check_names(rows: Iterable[Mapping[str, str]]) -> None:
 
 
 def _rows(record: Record) -> list[dict[str, str]]:
-    taken = sorted(filter(_is_own, record.extra))
+    taken = sorted(filter(is_own_column, record.extra))
     if taken:
         raise DataError(
             f"The record {record.case_id} has an extra column `{taken[0]}`, which has a meaning of "
@@ -127,12 +126,6 @@ def _rows(record: Record) -> list[dict[str, str]]:
             for name, value in zip(CENTER_COLUMNS, record.center, strict=True)
         }
     return [{**fixed, **cells} for cells in _label_rows(record)]
-
-
-def _is_own(column: str) -> bool:
-    """Whether a column has a meaning of its own, or would have it in small letters."""
-    plain = column.casefold()
-    return plain in OWN_COLUMNS or plain.startswith(OWN_BEGINNINGS)
 
 
 def _source_cells(record: Record) -> dict[str, str]:

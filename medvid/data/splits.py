@@ -136,7 +136,7 @@ def _name_patients(records: Sequence[Record], is_fixed: bool) -> np.ndarray:
     """Returns the patient of every record, one who is spelled in several ways by the first.
 
     The lists of a published split spell as they do, and while all of a patient lies on one side
-    nothing leaks. Anywhere else the patients would be miscounted.
+    nothing leaks; the report then counts the spellings as patients. Anywhere else it is refused.
 
     Raises:
         DataError: for a patient in two spellings, unless the split is fixed and parts them not.

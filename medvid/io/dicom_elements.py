@@ -21,7 +21,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from medvid.contract import DataError
 from medvid.io.dicom_fragments import END_OF_SEQUENCE, ITEM, count_fragments
 from medvid.io.dicom_streams import read_stream_shape
-from medvid.io.sidecars import MARK
+from medvid.io.sidecars import MARK, PREAMBLE
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -44,7 +44,7 @@ FIRST_READ = 2**14
 SECOND_READ = 2**20
 """Bytes. An ordinary header is 2 to 10 kB; with a large private block it still fits the second."""
 
-PREAMBLE = 132
+BEGINNING = PREAMBLE + len(MARK)
 PIXELS = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
 STORAGE_CLASS = 0x00020002
@@ -102,7 +102,7 @@ def looks_like_dicom(start: bytes) -> bool:
     Files without the preamble begin with a tag of group 2 or 8; its element's high byte is 0.
     """
     bare = start[:2] in (b"\x02\x00", b"\x08\x00") and len(start) > 8 and start[3] == 0
-    return start[PREAMBLE - len(MARK) : PREAMBLE] == MARK or bare
+    return start[PREAMBLE:BEGINNING] == MARK or bare
 
 
 def read_elements(path: Path, wanted: frozenset[int]) -> Elements:
@@ -143,17 +143,17 @@ def read_elements(path: Path, wanted: frozenset[int]) -> Elements:
 def _refuse_start(path: Path, start: bytes) -> None:
     if not start:
         raise DataError(f"{path} is empty (0 bytes).", code="empty_file", files=[path])
-    cut = PREAMBLE - len(MARK) < len(start) < PREAMBLE and MARK.startswith(
-        start[PREAMBLE - len(MARK) :]
-    )
-    if cut or not start.strip(b"\0"):
+    cut = PREAMBLE < len(start) < BEGINNING and MARK.startswith(start[PREAMBLE:])
+    if cut:
+        raise damaged_header(path)
+    if not start.strip(b"\0"):
         raise DataError(
-            f"{path} ends before its header, or holds nothing but zeros there: a copy that was "
-            "broken off. Copy it again.",
-            code="header_damaged",
+            f"{path} holds nothing but zeros where a header would be: it is no DICOM file, or a "
+            "copy that was broken off. Copy it again where it is one.",
+            code="only_zeros",
             files=[path],
         )
-    if not looks_like_dicom(start[:PREAMBLE]):
+    if not looks_like_dicom(start[:BEGINNING]):
         raise DataError(f"{path} is not a DICOM file.", code="not_dicom", files=[path])
 
 
@@ -172,7 +172,7 @@ class _Odd(Exception):  # noqa: N818  (no error: pydicom is asked instead)
 
 def _walk(data: bytes, wanted: frozenset[int], *, whole: bool) -> Elements | None:
     """Returns the elements of an ordinary file; None where pydicom must say what it is."""
-    if data[PREAMBLE - len(MARK) : PREAMBLE] != MARK:
+    if data[PREAMBLE:BEGINNING] != MARK:
         return None
     values: dict[int, bytes] = {}
     try:
@@ -193,7 +193,7 @@ def _walk(data: bytes, wanted: frozenset[int], *, whole: bool) -> Elements | Non
 
 
 def _walk_group_2(data: bytes, values: dict[int, bytes]) -> int:
-    place = PREAMBLE
+    place = BEGINNING
     while data[place : place + 2] == b"\x02\x00":
         tag, start, length = _read_explicit(data, place)
         place = start + length

@@ -32,6 +32,9 @@ PLACED |= {"samples", "photometric", "syntax_unsupported", "codec_missing"}
 LOST = frozenset({"header_damaged", "empty_file"})
 """Reason codes of files that may have been slices."""
 
+REPLACED = frozenset({"not_dicom", "only_zeros"})
+"""Those of files that may have been anything."""
+
 Lost = Mapping[Path, int]
 """How many files of a folder may have been slices."""
 
@@ -74,7 +77,7 @@ def count_lost(headers: Iterable[SliceHeader], refused: Iterable[tuple[str, str]
             files.append(one.path)
     for code, name in refused:
         file = Path(name)
-        overwritten = code == "not_dicom" and (file.parent, _ending(file)) in endings
+        overwritten = code in REPLACED and (file.parent, _ending(file)) in endings
         if (code in LOST or overwritten) and not is_other_kind(file):
             files.append(file)
     return Counter(file.parent for file in files)

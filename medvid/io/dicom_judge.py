@@ -80,7 +80,8 @@ def judge(
     worst = merge(bad)
     everything = (*worst.images, *good)
     if may_hide_gaps(places, len(worst.images) + beside):
-        return replace(worst, images=everything)
+        more = f" {_blame_lost(beside, places)}" if beside else ""
+        return replace(worst, images=everything, reason=f"{worst.reason}{more}")
     rest = _build(good, on_gap)
     if on_bad == "quarantine":
         return (
@@ -119,13 +120,17 @@ def _offer_quarantine(worst: Refusal, rest: Found) -> tuple[str, Fix]:
 
 
 def _refuse_hidden_gaps(good: Sequence[SliceHeader], beside: int) -> Refusal:
-    reason = (
-        f"{head(good[0])}{count(beside, 'file')} beside its {len(good)} images "
+    reason = f"{head(good[0])}{_blame_lost(beside, len(good))}"
+    return Refusal(tuple(good), "header_damaged", reason, tuple(list_paths(good)))
+
+
+def _blame_lost(beside: int, places: int) -> str:
+    return (
+        f"{count(beside, 'file')} in the folders of its {count(places, 'whole image')} "
         f"{agree(beside, 'is', 'are')} damaged or empty, so that slices between them may be "
         "missing without a trace. Export the series again; or, if these files are none of its "
         "slices, move them elsewhere."
     )
-    return Refusal(tuple(good), "header_damaged", reason, tuple(list_paths(good)))
 
 
 def _build(slices: Sequence[SliceHeader], on_gap: OnGap) -> Found:

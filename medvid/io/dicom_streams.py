@@ -15,6 +15,9 @@ which some writers pack and the standard does not allow."""
 JPEG_2000 = b"\xff\x4f\xff\x51"
 """Start of codestream, then the marker of its size, which the standard puts right behind."""
 
+JP2 = b"\0\0\0\x0cjP  "
+"""How a whole JP2 file begins."""
+
 JPEG = b"\xff\xd8"
 FRAMES = frozenset({0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """Markers of a JPEG frame's size, the second one of JPEG-LS included; the three are tables."""
@@ -40,7 +43,7 @@ def read_stream_shape(file: BinaryIO, place: int) -> tuple[int, int]:
         start = file.read(FIRST_BYTES)
         if start.startswith(JPEG):
             return _find_frame(file, place)
-        begin = start.find(JPEG_2000)
+        begin = start.find(JPEG_2000) if start.startswith((JPEG_2000, JP2)) else -1
         if begin < 0:
             return 0, 0
         right, low, left, top = struct.unpack_from(">4L", start, begin + 8)

@@ -24,7 +24,7 @@ _NEAR = 0.6
 # As pandas, R, databases and Excel write it (#NV in German, #N/D in Romance languages). `none` may
 # be a class.
 _MISSING = frozenset(
-    {"n/a", "na", "nan", "-nan", "nat", "null", "<na>", "#n/a", "#n/a n/a", "#na", "#nv", "#n/d"}
+    {"n/a", "na", "nan", "-nan", "null", "<na>", "#n/a", "#n/a n/a", "#na", "#nv", "#n/d"}
 )
 _FORMULA_ERROR = re.compile(r"#\S+[!?]")
 """How Excel shows that a formula failed, in any language: #VALUE!, #WERT!, #NAME?."""

@@ -408,6 +408,12 @@ def build_task(
         )
     sampler = build_sampler(options["sampler"])
     test_sampler = options["test_sampler"] or options["sampler"]
+    if options["task"] == "slice" and test_sampler.get("end") == "drop":
+        raise ConfigError(
+            "`end: drop` leaves out what lies behind the last whole run, and every labelled slice "
+            "is to be predicted. Take `end: flush` for a slice task.",
+            code="slices_dropped",
+        )
     if options["task"] == "slice" and not options["test_sampler"] and isinstance(sampler, Dense):
         # Every labelled slice is to be predicted, so the runs of training slide over the stack.
         test_sampler = {

@@ -30,7 +30,10 @@ SMALL = 10
 
 
 UNKNOWN = frozenset(
-    ["n/a", "na", "nan", "#n/a", "<na>", "none", "null", "unknown", "missing", "-", "--", "?", "."]
+    {
+        *("n/a", "na", "nan", "-nan", "#n/a", "#n/a n/a", "#na", "#nv", "#n/d", "<na>", "none"),
+        *("null", "unknown", "missing", "-", "--", "?", "."),
+    }
 )
 """Words for a value that nobody knows. Beside numbers they are missing; among texts a group."""
 

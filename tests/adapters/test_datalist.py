@@ -110,6 +110,19 @@ def test_a_patient_number_that_pandas_wrote_as_a_float_is_the_same(tmp_path: Pat
     assert {record.patient_id for record in read(write(tmp_path, {"training": entries}))} == {"7"}
 
 
+def test_truth_is_a_number_and_names_may_stand_before_numbers(tmp_path: Path) -> None:
+    """As pandas writes a column of truths, and as nnU-Net writes its names."""
+    entries = [
+        {"image": f"{name}.nii.gz", "label": label}
+        for name, label in (("a", True), ("b", 0), ("c", 1.0))
+    ]
+    plain = read(write(tmp_path, {"training": entries}))
+    assert [record.label for record in plain] == ["1", "0", "1"]
+    names = {"background": 0, "tumor": 1}
+    named = read(write(tmp_path, {"training": entries, "labels": names}))
+    assert [record.label for record in named] == ["tumor", "background", "tumor"]
+
+
 NAMES = {"0": "benign", "1": "malignant"}
 
 
@@ -121,7 +134,6 @@ NAMES = {"0": "benign", "1": "malignant"}
         ({"labels": NAMES, "training": [{"label": 2}]}, "training[0] has the number 2"),
         ({"labels": NAMES, "training": [{"label": "2"}]}, "`labels` has no name for it"),
         ({"labels": NAMES, "training": [{"label": [0, 1, 0]}]}, "has the number 2 as a label or"),
-        ({"training": [{"label": True}]}, "training[0] is true, which names no class"),
         (
             {"training": [{"label": [0, 1]}, {"label": [0, 1, 1]}]},
             "2 at training[0] and 3 at training[1]",

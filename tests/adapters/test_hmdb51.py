@@ -53,7 +53,7 @@ def test_folders_and_endings_may_be_in_capitals_and_what_macos_adds_is_none(root
     lists = root / LISTS / "wave_test_split1.txt"
     lists.with_name(f"._{lists.name}").write_bytes(b"\0\5\x16\7" * 40)
     text = lists.read_text(encoding="utf-8")
-    lists.write_text(text.replace(".avi ", ".avi\t"), encoding="utf-8")
+    lists.write_text("\n" + text.replace(".avi ", ".avi\t") + "\n\n", encoding="utf-8")
     records = list(hmdb51.records(root))
     assert [(r.case_id, r.label, r.split) for r in records] == before
     assert hmdb51.missing(root) == []

@@ -249,9 +249,10 @@ def test_a_column_that_seems_to_have_a_meaning_is_refused(
 def test_a_column_that_describes_the_series_is_kept_where_there_are_no_channels(
     tmp_path: Path,
 ) -> None:
-    text = "case_id,patient_id,path,label,series_description,Age\n1,p,a.npy,x,thin,61\n"
+    own = "series_description,Series_Number,Age"
+    text = f"case_id,patient_id,path,label,{own}\n1,p,a.npy,x,thin,3,61\n"
     (record,) = read(write(tmp_path, text))
-    assert record.extra == {"series_description": "thin", "Age": "61"}
+    assert record.extra == {"series_description": "thin", "Series_Number": "3", "Age": "61"}
 
 
 TEXTS = "case_id,patient_id,path,label,report\n"

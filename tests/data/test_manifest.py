@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from medvid.contract import DataError, Label, Record
 from medvid.data.manifest import write_manifest, write_refused
+from medvid.io.sheet import is_missing
 from medvid.sources import load_adapter
 
 table = load_adapter("table")
@@ -19,7 +20,7 @@ ROOT = Path(Path(__file__).anchor)
 # Cells are read without the blanks around them, and control characters belong in no label.
 words = st.text(
     st.characters(exclude_categories=("C", "Z"), exclude_characters="\\/"), min_size=1, max_size=8
-)
+).filter(lambda word: not is_missing(word))  # which is no class
 # A column name that a spreadsheet's user would write, and that is none of the manifest's own.
 names = st.from_regex(r"[a-zäö]{1,6}", fullmatch=True).filter(
     lambda name: name not in ("label", "slice", "path", "series", "split", "fold")

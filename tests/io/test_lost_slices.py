@@ -71,7 +71,8 @@ def test_even_slices_are_no_stack_where_others_may_lie_between(
     rows = scan_tree(series)
     row, *_ = [row for row in rows if row.series and row.code == "header_damaged"]
     assert (row.verdict, row.code, row.fix) == ("refused", "header_damaged", "")
-    assert f"{len(lost)} files beside its {8 - len(lost)} images are damaged" in row.reason
+    told = f"{len(lost)} files in the folders of its {8 - len(lost)} whole images are damaged"
+    assert told in row.reason
     assert not [row for row in rows if row.verdict in ("ok", "fixable")]
     for on_bad in get_args(OnBad):
         with pytest.raises(GeometryError, match="missing without a trace") as caught:
@@ -123,7 +124,24 @@ def test_whatever_is_left_of_a_header_is_no_slice_of_another_series(series: Path
         if headers and headers[0].uid:
             assert (headers[0].uid, headers[0].offset) == (whole.uid, NO_PIXELS)
         else:
-            assert count_lost(headers, [(one.code, str(file)) for one in errors]), kept
+            assert count_lost([whole, *headers], [(e.code, str(file)) for e in errors]), kept
+
+
+def test_what_keeps_a_broken_slice_from_being_left_out_is_said(series: Path) -> None:
+    damage(sorted(series.iterdir()), [0], "pixels")
+    assert open_stack(series, on_bad="quarantine").num_frames == 7
+    for number in range(7):
+        (series / f"IM_{number + 20:04d}.dcm").touch()
+    with pytest.raises(GeometryError, match=r"cut off.* 7 files in the folders of its 7 whole"):
+        open_stack(series, on_bad="quarantine")
+
+
+def test_maps_with_an_empty_background_are_no_lost_slices(series: Path) -> None:
+    for name in ("t1map.bin", "t2map.bin", "roi_a", "roi_b", "roi_c", "roi_d", "roi_e"):
+        (series / name).write_bytes(bytes(20_000))
+    assert open_stack(series).num_frames == 8
+    rows = scan_tree(series)
+    assert [row.code for row in rows if not row.series] == ["only_zeros"] * 7
 
 
 def test_what_lies_in_another_folder_is_no_lost_slice(series: Path) -> None:

@@ -61,6 +61,15 @@ def test_segments_before_the_frame_are_passed_over(
     assert read_header(file).stream_shape == ((SIDE, SIDE) if known else (0, 0))
 
 
+def test_rle_states_no_size_whatever_its_bytes_are(tmp_path: Path) -> None:
+    write_packed(tmp_path, "rle")
+    file = sorted(tmp_path.iterdir())[0]
+    image = pydicom.dcmread(file)
+    image.PixelData = encapsulate([bytes(8) + b"\xff\x4f\xff\x51" + b"\xf8" * 40])
+    image.save_as(file)
+    assert read_header(file).stream_shape == (0, 0)
+
+
 def test_a_stream_in_a_file_of_boxes_states_its_size() -> None:
     file = Path(pydicom.__file__).parent / "data" / "test_files" / "GDCMJ2K_TextGBR.dcm"
     header = read_header(file)

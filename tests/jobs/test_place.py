@@ -201,3 +201,11 @@ def test_samples_of_labels_without_a_frame_are_refused(series: Path) -> None:
     data = open_slices(label_images(series, "sop_uid"))
     with pytest.raises(DataError, match="whose frames were not looked up"):
         data.dataset(["c0"], training=False, seed=0)
+
+
+def test_no_labelled_slice_is_dropped_in_testing(series: Path) -> None:
+    labels = label_images(series, "sop_uid")
+    sliding = {"name": "sliding", "frames": 4, "hop": 4}
+    assert open_slices(labels, test_sampler=sliding).prepare().records
+    with pytest.raises(ConfigError, match="every labelled slice is to be predicted"):
+        open_slices(labels, test_sampler={**sliding, "end": "drop"})
