@@ -176,6 +176,20 @@ def _read_split(path: Path, edge: int, split: str) -> tuple[list[int], int]:
             shape, dtype = _read_shape(archive, f"{split}_images.npy")
     except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile):
         _refuse(path, "is cut short or damaged. Download it again.", "truncated")
+    _check_volumes(path, edge, split, shape, dtype)
+    if labels.dtype.kind not in "iu" or labels.size != len(labels):
+        _refuse(
+            path,
+            f"holds `{split}_labels` of the shape {labels.shape} and the type {labels.dtype}; a "
+            "row should have one whole number, in an array of integers. Download it again.",
+            "no_label",
+        )
+    return [int(value) for value in labels.reshape(-1)], shape[0]
+
+
+def _check_volumes(
+    path: Path, edge: int, split: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> None:
     if len(shape) != 4:
         _refuse(
             path,
@@ -191,14 +205,6 @@ def _read_split(path: Path, edge: int, split: str) -> tuple[list[int], int]:
             "it again, or take them as a source of your own (`folders`, `table`).",
             "other_arrays",
         )
-    if labels.dtype.kind not in "iu" or labels.size != len(labels):
-        _refuse(
-            path,
-            f"holds `{split}_labels` of the shape {labels.shape} and the type {labels.dtype}; a "
-            "row should have one whole number, in an array of integers. Download it again.",
-            "no_label",
-        )
-    return [int(value) for value in labels.reshape(-1)], shape[0]
 
 
 def _read_shape(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
