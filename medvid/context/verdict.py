@@ -16,7 +16,7 @@ from medvid.evaluate import (
     measure_chance,
     read_outcomes,
 )
-from medvid.evaluate.measure import find_positive
+from medvid.evaluate.measure import name_positive
 
 FLIPPED_SHOWN = 50
 """Cases whose answer the window changed most; a reader looks at some, not at all."""
@@ -195,7 +195,7 @@ def list_flipped(
     if outcomes.multilabel:
         return []
     classes = outcomes.classes
-    of = classes[find_positive(classes, positive)] if len(classes) == 2 else None
+    of = name_positive(classes, positive)
     keys = ["case_id", *(["frame"] if "frame" in narrow else [])]
     means = [
         _add_probability(table, of)
@@ -248,10 +248,9 @@ def _count(table: pd.DataFrame, positive: str | None) -> dict[str, Any]:
         if outcomes.multilabel
         else np.bincount(first.labels.astype(np.int64), minlength=len(outcomes.classes))
     )
-    binary = not outcomes.multilabel and len(outcomes.classes) == 2
     return {
         "classes": list(outcomes.classes),
-        "positive": outcomes.classes[find_positive(outcomes.classes, positive)] if binary else None,
+        "positive": name_positive(outcomes.classes, positive, multilabel=outcomes.multilabel),
         "n_cases": int(table["case_id"].nunique()),
         "n_predictions": len(first),
         "n_patients": len(np.unique(outcomes.patients)),

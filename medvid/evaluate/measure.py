@@ -35,6 +35,24 @@ def find_positive(classes: Sequence[str], positive: str | None) -> int:
     return list(classes).index(positive)
 
 
+def name_positive(
+    classes: Sequence[str], positive: str | None, *, multilabel: bool = False
+) -> str | None:
+    """Returns the class of two that is called positive; None for other tasks.
+
+    Args:
+        classes: of the task.
+        positive: as `evaluate.positive` says; None for the last one.
+        multilabel: whether they are findings, of which a case may have several.
+
+    Raises:
+        ConfigError: when there is no such class.
+    """
+    if multilabel or len(classes) != 2:
+        return None
+    return classes[find_positive(classes, positive)]
+
+
 def make_measure(outcomes: Outcomes, positive: int, thresholds: Thresholds) -> Measure:
     """Returns the function that computes the metrics of this kind of task."""
     present = list_present(outcomes)

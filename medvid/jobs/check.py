@@ -7,7 +7,8 @@ from rich.console import Console
 from medvid.config import Config
 from medvid.data.pairs import ANSWERS
 from medvid.data.splits import Fold
-from medvid.jobs.job import Job, name_positive, open_job
+from medvid.evaluate.measure import name_positive
+from medvid.jobs.job import Job, open_job
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.pretrain import Pretraining, load_pairs, make_pair_folds, open_pretraining
 from medvid.jobs.start import find_head, plan_starts, start_network
@@ -37,7 +38,9 @@ def check(config: Config, *, console: Console | None = None) -> Findings:
         return findings
     job = open_job(config)
     data = survey(job.data, findings, console)
-    positive = name_positive(data.space, job.evaluate["positive"])
+    positive = name_positive(
+        data.space.classes, job.evaluate["positive"], multilabel=data.space.multilabel
+    )
     if positive is not None:
         findings.add("positive", f"{positive} (evaluate.positive)")
     if job.overfit:

@@ -11,7 +11,6 @@ from pydantic import Field
 from medvid.build import validate_options
 from medvid.config import Config, check_shapes
 from medvid.contract import ConfigError
-from medvid.data.labels import LabelSpace
 from medvid.data.splits import make_folds
 from medvid.evaluate.measure import find_positive
 from medvid.evaluate.operating_point import check_rule
@@ -140,18 +139,6 @@ def open_job(config: Config) -> Job:
         "evaluate": evaluate,
     }
     return Job(resolved, data, train, evaluate, seed, overfit, init)
-
-
-def name_positive(space: LabelSpace, positive: str | None) -> str | None:
-    """Returns the class of two that is called positive; None for other tasks.
-
-    Args:
-        space: the classes.
-        positive: as `evaluate.positive` says; None for the last one.
-    """
-    if space.multilabel or len(space.classes) != 2:
-        return None
-    return space.classes[find_positive(space.classes, positive)]
 
 
 def anchor_paths(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import nn
 from medvid.config import Config
 from medvid.contract import ConfigError, DataError
 from medvid.data.labels import LabelSpace
-from medvid.evaluate.measure import find_positive
+from medvid.evaluate.measure import name_positive
 from medvid.jobs.task import ClipShape, TaskData, build_task
 from medvid.models import build_model
 from medvid.train.checkpoint import load_checkpoint, load_weights
@@ -63,17 +63,13 @@ def describe_for_checkpoint(config: Config, data: TaskData, shape: ClipShape) ->
         "transforms": data.transforms,
         "classes": data.space.classes,
         "multilabel": data.space.multilabel,
-        "positive": _name_positive(config, data.space),
+        "positive": name_positive(
+            data.space.classes,
+            (config.get("evaluate") or {}).get("positive"),
+            multilabel=data.space.multilabel,
+        ),
         "clip": {"channels": shape.channels, "size": shape.size, "spacing": shape.spacing},
     }
-
-
-def _name_positive(config: Config, space: LabelSpace) -> str | None:
-    """Returns the class whose probability is held against the operating point, of two."""
-    if space.multilabel or len(space.classes) != 2:
-        return None
-    wanted = (config.get("evaluate") or {}).get("positive")
-    return space.classes[find_positive(space.classes, wanted)]
 
 
 def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -13,7 +13,7 @@ from medvid.context.arms import Arm
 from medvid.context.cells import Cell
 from medvid.contract import DataError
 from medvid.evaluate import average_seeds, read_outcomes, read_predictions
-from medvid.evaluate.measure import Thresholds, call_positive, find_positive
+from medvid.evaluate.measure import Thresholds, call_positive, name_positive
 from medvid.evaluate.predictions import Outcomes
 from medvid.jobs.cell import find_arm, list_study_arms, read_arm_folds, read_study
 from medvid.jobs.decisions import read_arm_points
@@ -134,7 +134,7 @@ def pick_flipped(folder: Path, number: int) -> list[Pick]:
     config, result = read_study(folder), read_json(folder / "result.json")
     widest = _find_widest(config)
     table = read_predictions(folder / "predictions" / f"{widest.name}.csv")
-    positive = _name_positive(_read_single(table), config["evaluate"]["positive"])
+    positive = name_positive(_read_single(table).classes, config["evaluate"]["positive"])
     first = table[table["seed"] == config["seed"]]
     fold_of = dict(zip(first["case_id"], first["fold"], strict=True))
     return [
@@ -220,15 +220,9 @@ def _read_single(table: pd.DataFrame) -> Outcomes:
     return outcomes
 
 
-def _name_positive(outcomes: Outcomes, positive: str | None) -> str | None:
-    """Returns the positive class of two, None for more."""
-    classes = outcomes.classes
-    return classes[find_positive(classes, positive)] if len(classes) == 2 else None
-
-
 def _call(outcomes: Outcomes, positive: str | None, limits: Thresholds) -> Calls:
     """Calls every row: at the operating point of two classes, the likeliest one of more."""
-    named = _name_positive(outcomes, positive)
+    named = name_positive(outcomes.classes, positive)
     truth = outcomes.labels.astype(np.int64)
     rows = np.arange(len(outcomes))
     if named is None:

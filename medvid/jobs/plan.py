@@ -12,8 +12,9 @@ from medvid.contract import DataError, Record
 from medvid.data.labels import LabelSpace, list_labels
 from medvid.data.splits import Fold
 from medvid.evaluate import plan_comparison
+from medvid.evaluate.measure import name_positive
 from medvid.jobs.cell import lay_over
-from medvid.jobs.job import Job, name_positive
+from medvid.jobs.job import Job
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.trial import time_steps
 from medvid.train.losses import build_loss
@@ -92,7 +93,9 @@ def plan_study(job: Job, arms: Sequence[Arm], config: Config, jobs: int) -> Plan
         rows.append({"arm": arm.name, "sees": arm.says, "cells": cells, "minutes": minutes})
     total = sum(float(str(row["minutes"])) for row in rows) / max(1, jobs)
     width = expect_width(job.data.records, folds, job.data.space, config)
-    positive = name_positive(job.data.space, config["evaluate"]["positive"])
+    positive = name_positive(
+        job.data.space.classes, config["evaluate"]["positive"], multilabel=job.data.space.multilabel
+    )
     return Plan(rows, total, jobs, width, positive)
 
 
@@ -162,7 +165,9 @@ def expect_width(
         space: the classes.
         config: of the study, resolved.
     """
-    positive = name_positive(space, config["evaluate"]["positive"])
+    positive = name_positive(
+        space.classes, config["evaluate"]["positive"], multilabel=space.multilabel
+    )
     if positive is None:
         return {"sentence": f"{UNKNOWN}: that is done for two classes only."}
     tested = {case for fold in folds for case in fold.test}
