@@ -16,7 +16,7 @@ from medvid.evaluate.differences import (
 from medvid.evaluate.matching import match_outcomes
 from medvid.evaluate.measure import Thresholds, find_positive, make_measure
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
-from medvid.evaluate.predictions import Outcomes, read_outcomes
+from medvid.evaluate.predictions import read_outcomes
 from medvid.evaluate.spread import Part
 from medvid.evaluate.summary import name_task
 from medvid.evaluate.verdict import decide
@@ -70,7 +70,10 @@ def compare_predictions(
         DataError: when classes, cases or labels differ, or no row has a label.
     """
     check_auc_margin(margin)
-    matched, dropped = match_runs(a, b, common_only=common_only)
+    named = {
+        name: read_outcomes(table, name).known() for name, table in zip(NAMES, (a, b), strict=True)
+    }
+    matched, dropped = match_outcomes(named, remedy=REMEDY, common_only=common_only)
     first = matched[NAMES[0]]
     column = find_positive(first.classes, positive)
     draws = draw_patients(first, resamples, seed)
@@ -102,25 +105,6 @@ def compare_predictions(
         "verdict": verdict,
         "sentence": describe_difference(row, *NAMES, margin=margin, level=level),
     }
-
-
-def match_runs(
-    a: pd.DataFrame, b: pd.DataFrame, *, common_only: bool = False
-) -> tuple[dict[str, Outcomes], int]:
-    """Returns the labelled outcomes of two tables of the same cases, and how many were left out.
-
-    Args:
-        a: first table.
-        b: second table.
-        common_only: cut both to the cases that both have, instead of refusing.
-
-    Raises:
-        DataError: when classes, cases or labels differ, or no row has a label.
-    """
-    named = {
-        name: read_outcomes(table, name).known() for name, table in zip(NAMES, (a, b), strict=True)
-    }
-    return match_outcomes(named, remedy=REMEDY, common_only=common_only)
 
 
 def _compare(study: Study, metric: str, level: float) -> dict[str, Any]:

@@ -143,8 +143,9 @@ def read_elements(path: Path, wanted: frozenset[int]) -> Elements:
 def _refuse_start(path: Path, start: bytes) -> None:
     if not start:
         raise DataError(f"{path} is empty (0 bytes).", code="empty_file", files=[path])
-    cut = PREAMBLE < len(start) < BEGINNING and MARK.startswith(start[PREAMBLE:])
-    if cut:
+    if looks_like_dicom(start[:BEGINNING]):
+        return
+    if PREAMBLE < len(start) < BEGINNING and MARK.startswith(start[PREAMBLE:]):
         raise damaged_header(path)
     if not start.strip(b"\0"):
         raise DataError(
@@ -153,8 +154,7 @@ def _refuse_start(path: Path, start: bytes) -> None:
             code="only_zeros",
             files=[path],
         )
-    if not looks_like_dicom(start[:BEGINNING]):
-        raise DataError(f"{path} is not a DICOM file.", code="not_dicom", files=[path])
+    raise DataError(f"{path} is not a DICOM file.", code="not_dicom", files=[path])
 
 
 def damaged_header(path: Path) -> DataError:

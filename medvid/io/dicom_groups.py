@@ -61,7 +61,7 @@ def group_series(
     ]
 
 
-def count_lost(headers: Iterable[SliceHeader], refused: Iterable[tuple[str, str]]) -> Counter[Path]:
+def count_lost(headers: Sequence[SliceHeader], refused: Iterable[tuple[str, str]]) -> Counter[Path]:
     """Counts, for each folder, files that may have been slices, of whichever series.
 
     Args:
@@ -69,18 +69,19 @@ def count_lost(headers: Iterable[SliceHeader], refused: Iterable[tuple[str, str]
         refused: reason code and file of what has no header; one without any trace of DICOM is
             counted where the images beside it are called alike.
     """
-    files = []
-    endings = set()
-    for one in headers:
-        endings.add((one.path.parent, _ending(one.path)))
-        if one.offset == NO_PIXELS and not one.uid:
-            files.append(one.path)
-    for code, name in refused:
-        file = Path(name)
-        overwritten = code in REPLACED and (file.parent, _ending(file)) in endings
-        if (code in LOST or overwritten) and not is_other_kind(file):
-            files.append(file)
-    return Counter(file.parent for file in files)
+    found = [(code, Path(name)) for code, name in refused if code in LOST | REPLACED]
+    folders = {file.parent for code, file in found if code in REPLACED}
+    endings = {
+        (one.path.parent, _ending(one.path)) for one in headers if one.path.parent in folders
+    }
+    lost = Counter(
+        file.parent
+        for code, file in found
+        if (code in LOST or (file.parent, _ending(file)) in endings) and not is_other_kind(file)
+    )
+    nameless = (one.path for one in headers if one.offset == NO_PIXELS and not one.uid)
+    lost.update(file.parent for file in nameless if not is_other_kind(file))
+    return lost
 
 
 def _ending(file: Path) -> str:

@@ -64,11 +64,12 @@ def check_finished(study: Path, cells: Iterable[Cell]) -> None:
         DataError: for the first damaged file, with what to do.
     """
     config = read_study(study)
-    for cell in cells:
-        if cell.is_finished(study):
-            read_cell(cell, study)
-            fold = read_arm_folds(study, find_arm(config, cell.arm))[cell.fold]
-            read_cell_predictions(cell, study, fold)
+    finished = [cell for cell in cells if cell.is_finished(study)]
+    arms = {cell.arm for cell in finished}
+    folds = {name: read_arm_folds(study, find_arm(config, name)) for name in arms}
+    for cell in finished:
+        read_cell(cell, study)
+        read_cell_predictions(cell, study, folds[cell.arm][cell.fold])
 
 
 def read_cell_predictions(cell: Cell, study: Path, fold: Fold) -> pd.DataFrame:

@@ -11,7 +11,6 @@ import pandas as pd
 from medvid.config import read_config
 from medvid.contract import ConfigError
 from medvid.evaluate import compare_predictions, read_outcomes, read_predictions, roc_band
-from medvid.evaluate.compare import match_runs
 from medvid.evaluate.differences import check_auc_margin
 from medvid.evaluate.measure import find_positive
 from medvid.jobs.outputs import claim_folder
@@ -61,9 +60,6 @@ def compare(
     first, second = open_run_folder(run_a), open_run_folder(run_b)
     tables = [read_predictions(run.predictions_oof) for run in (first, second)]
     positive = _read_positive(first, second, tables)
-    match_runs(tables[0], tables[1], common_only=common_only)  # runs that do not fit leave no trace
-    folder = out or first.path / f"compared_with_{second.path.name}"
-    claim_folder(folder)
     result = compare_predictions(
         tables[0],
         tables[1],
@@ -74,6 +70,8 @@ def compare(
         margin=margin,
         resamples=resamples,
     )
+    folder = out or first.path / f"compared_with_{second.path.name}"
+    claim_folder(folder)  # runs that do not fit have left no trace
     names = [name_run(first), name_run(second)]
     unit = "slice" if "frame" in tables[0].columns else "case"
     result = {"run_a": names[0], "run_b": names[1], "unit": unit, **result}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medvid.contract import OWN_BEGINNINGS, OWN_COLUMNS
+from medvid.contract import is_own_column
 
 IDENTIFYING = re.compile(
     r"(^|_)(id|ids|uid|uids|name|names|mrn|accession|birth|birthdate|dob|date|time|path|file)(_|$)"
@@ -101,8 +101,7 @@ def _list_further(columns: Sequence[str]) -> list[str]:
     """Returns the columns that medvid itself does not read."""
     # `series_t1` chooses a series of the channel `path_t1`; without one it is the user's own.
     own = {f"series_{n.removeprefix('path_')}" for n in columns if n.startswith("path_")}
-    own |= OWN_COLUMNS
-    return [name for name in columns if name not in own and not name.startswith(OWN_BEGINNINGS)]
+    return [name for name in columns if name not in own and not is_own_column(name)]
 
 
 def _is_of_patients(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> bool:
