@@ -15,21 +15,13 @@ from medvid.io.names import make_legible
 from medvid.io.scan import scan_tree
 from medvid.io.series_list import write_series_list
 from medvid.io.write import write_dicom_series
-
-LATIN = os.fsdecode(b"Sch\xe4del")
+from tests.io.latin import LATIN, make_latin
 
 
 @pytest.fixture
 def latin(tmp_path: Path) -> Path:
     """Returns a folder whose name is Latin-1."""
-    if os.name == "nt":
-        pytest.skip("Names are no bytes there.")
-    folder = tmp_path / LATIN
-    try:
-        folder.mkdir()
-    except OSError:
-        pytest.skip("This disk holds no such name.")
-    return folder
+    return make_latin(tmp_path)
 
 
 def write_stacks(folder: Path) -> None:

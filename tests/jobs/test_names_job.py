@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -12,22 +11,15 @@ import numpy as np
 import pytest
 
 from medvid import cli
+from tests.io.latin import LATIN, make_latin
 
 Cli = Callable[..., Any]
-
-LATIN = os.fsdecode(b"Sch\xe4del")
 
 
 @pytest.fixture
 def strange(project: Path) -> Path:
     """Returns a file of the project whose name is Latin-1."""
-    if os.name == "nt":
-        pytest.skip("Names are no bytes there.")
-    folder = project / "strange" / LATIN
-    try:
-        folder.mkdir(parents=True)
-    except OSError:
-        pytest.skip("This disk holds no such name.")
+    folder = make_latin(project / "strange")
     np.save(folder / "a.npy", np.ones((5, 16, 16), np.int16))
     return folder / "a.npy"
 
