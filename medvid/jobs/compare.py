@@ -13,7 +13,7 @@ from medvid.contract import ConfigError
 from medvid.evaluate import compare_predictions, read_outcomes, read_predictions, roc_band
 from medvid.evaluate.differences import check_auc_margin
 from medvid.evaluate.measure import find_positive
-from medvid.jobs.outputs import claim_folder
+from medvid.jobs.outputs import claimed_folder
 from medvid.report.figures import plot_roc_comparison
 from medvid.report.html import write_comparison
 from medvid.train.runfolder import RunFolder, open_run_folder, read_json, write_json
@@ -60,18 +60,18 @@ def compare(
     first, second = open_run_folder(run_a), open_run_folder(run_b)
     tables = [read_predictions(run.predictions_oof) for run in (first, second)]
     positive = _read_positive(first, second, tables)
-    result = compare_predictions(
-        tables[0],
-        tables[1],
-        positive=positive,
-        thresholds_a=_read_thresholds(first),
-        thresholds_b=_read_thresholds(second),
-        common_only=common_only,
-        margin=margin,
-        resamples=resamples,
-    )
     folder = out or first.path / f"compared_with_{second.path.name}"
-    claim_folder(folder)  # runs that do not fit have left no trace
+    with claimed_folder(folder):
+        result = compare_predictions(
+            tables[0],
+            tables[1],
+            positive=positive,
+            thresholds_a=_read_thresholds(first),
+            thresholds_b=_read_thresholds(second),
+            common_only=common_only,
+            margin=margin,
+            resamples=resamples,
+        )
     names = [name_run(first), name_run(second)]
     unit = "slice" if "frame" in tables[0].columns else "case"
     result = {"run_a": names[0], "run_b": names[1], "unit": unit, **result}

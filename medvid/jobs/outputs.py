@@ -1,8 +1,10 @@
 """Places to write to, tried before the work and not after it."""
 
+import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from medvid.contract import DataError
@@ -54,6 +56,24 @@ def claim_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise explain_place(error, folder) from None
+
+
+@contextlib.contextmanager
+def claimed_folder(folder: Path) -> Iterator[None]:
+    """Claims a folder for work that may be refused; then the folders made for it are gone again.
+
+    Raises:
+        DataError: when the folder cannot be written to; says why.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    claim_folder(folder)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # the work may have left something to keep
+            for path in made:
+                path.rmdir()
+        raise
 
 
 def explain_place(error: OSError, place: Path | None = None) -> DataError:
