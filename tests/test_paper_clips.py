@@ -13,6 +13,7 @@ from torch import nn
 from medvid.config import list_configs, read_config
 from medvid.data.loader import collate
 from medvid.data.sampling import build_sampler
+from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.network import build_network
 from medvid.jobs.task import open_data
 from medvid.models import MODELS, build_model
@@ -155,7 +156,7 @@ def test_a_real_clip_goes_forward_and_backward_at_the_paper_s_size(
     data = open_data(config)
     case = data.records[0].case_id
     batch = collate([data.dataset([case], training=True, seed=0)[0]])
-    shape = data.clip_shape()
+    shape = read_clip_shape(data)
     network = build_network(config["model"], data.space, shape, seed=0).train()
     criterion = build_loss(
         None, num_classes=len(data.space.classes), multilabel=False, class_counts=None

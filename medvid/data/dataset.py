@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medvid.contract import ConfigError, DataError, MedvidError, Record, Sampler, Stack, Windows
+from medvid.data.entries import Prepared
 from medvid.data.labels import UNKNOWN, LabelSpace, Task
 from medvid.data.place import show_place
 from medvid.data.sampling import looks_at_target
-from medvid.data.store import Prepared, Store
+from medvid.data.store import Store
 
 Transform = Callable[[dict[str, Any], np.random.Generator | None], dict[str, Any]]
 

@@ -19,6 +19,7 @@ from medvid.context.registration import STUDY, pick_versions
 from medvid.contract import DataError
 from medvid.data.splits import Fold, read_folds
 from medvid.evaluate import read_outcomes, read_predictions
+from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.folds import train_fold
 from medvid.jobs.job import Job, open_job
 from medvid.jobs.network import find_model_section
@@ -161,7 +162,7 @@ def name_splits(study: Path, share: float | None) -> Path:
 
 def _describe_cell(job: Job, folder: Path, fold: Fold) -> dict[str, Any]:
     history = pd.read_csv(folder / "history.csv")
-    shape = job.data.clip_shape()
+    shape = read_clip_shape(job.data)
     return {
         "epochs": len(history),
         "steps": int(history["step"].iloc[-1]),

@@ -8,6 +8,7 @@ from medvid.config import Config
 from medvid.data.pairs import ANSWERS
 from medvid.data.splits import Fold
 from medvid.evaluate.measure import name_positive
+from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.job import Job, open_job
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.pretrain import Pretraining, load_pairs, make_pair_folds, open_pretraining
@@ -53,7 +54,7 @@ def check(config: Config, *, console: Console | None = None) -> Findings:
 
 def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
     """Trains one batch forward and backward, times it, and estimates the whole."""
-    shape = data.clip_shape()
+    shape = read_clip_shape(data)
     network = build_network(find_model_section(job.config), data.space, shape, job.seed)
     describe_network(network, shape, findings)
     frozen = freeze_parameters(network, job.train.get("freeze", ()))
@@ -88,7 +89,7 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
 
 def _try_pairs(opened: Pretraining, data: TaskData, findings: Findings) -> None:
     """Does the same with student and teacher of a pre-training, on pairs."""
-    job, shape = opened.job, data.clip_shape()
+    job, shape = opened.job, read_clip_shape(data)
     folds = make_pair_folds(data, opened.labelled, job.seed)
     describe_folds(folds, findings)
     origin = find_teachers(opened.options, data.records, dict(enumerate(folds)))[0]

@@ -10,6 +10,7 @@ from rich.console import Console
 from medvid.data.labels import list_labels
 from medvid.data.splits import Fold
 from medvid.evaluate import read_outcomes, write_predictions
+from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.decisions import choose_operating_point
 from medvid.jobs.job import Job
 from medvid.jobs.lineage import Origin
@@ -51,7 +52,7 @@ def train_fold(
     if (folder / TEST_PREDICTIONS).exists():
         return
     data = job.data
-    shape = data.clip_shape()
+    shape = read_clip_shape(data)
     network = build_network(find_model_section(job.config), data.space, shape, seed)
     meta = describe_for_checkpoint(job.config, data, shape) | {"fold": number}
     if job.init is not None:

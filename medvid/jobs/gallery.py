@@ -15,11 +15,11 @@ from rich.console import Console
 
 from medvid.contract import DataError, VideoModel
 from medvid.jobs.cell import read_study
+from medvid.jobs.data_section import read_records, resolve_data
 from medvid.jobs.messages import show_progress
 from medvid.jobs.network import data_of, load_network
 from medvid.jobs.picks import Pick, pick_from_run, pick_from_study
 from medvid.jobs.resume import recall_config
-from medvid.jobs.task import read_records, resolve_data
 from medvid.report.html import check_finished
 from medvid.train.explain import make_heat_map, score_slices
 from medvid.train.runfolder import RunFolder, write_json

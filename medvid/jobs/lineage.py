@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from medvid.contract import ConfigError, DataError, Record
+from medvid.data.fingerprint import fingerprint_records
 from medvid.data.splits import Fold, read_folds
-from medvid.data.store import fingerprint_records
 from medvid.train.runfolder import RunFolder, open_run_folder, read_json
 
 RECORD = "init.json"

@@ -12,7 +12,8 @@ from medvid.config import Config
 from medvid.contract import ConfigError, DataError
 from medvid.data.labels import LabelSpace
 from medvid.evaluate.measure import name_positive
-from medvid.jobs.task import ClipShape, TaskData, build_task
+from medvid.jobs.clip_shape import ClipShape
+from medvid.jobs.task import TaskData, build_task
 from medvid.models import build_model
 from medvid.train.checkpoint import load_checkpoint, load_weights
 

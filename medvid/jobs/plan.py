@@ -14,6 +14,7 @@ from medvid.data.splits import Fold
 from medvid.evaluate import plan_comparison
 from medvid.evaluate.measure import name_positive
 from medvid.jobs.cell import lay_over
+from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.job import Job
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.trial import time_steps
@@ -130,7 +131,7 @@ def _refuse_one_class(job: Job, folds: Sequence[Fold]) -> None:
 def _time_epoch(job: Job, config: Config, cases: Sequence[str]) -> float:
     """Returns the seconds of an epoch on one thread of the CPU, or on the GPU."""
     data = job.data
-    network = build_network(find_model_section(config), data.space, data.clip_shape(), job.seed)
+    network = build_network(find_model_section(config), data.space, read_clip_shape(data), job.seed)
     loader = data.loader(cases, training=True, seed=job.seed)
     device = choose_device("auto")
     counts: Any = [(1, 1) if data.space.multilabel else 1] * len(data.space.classes)

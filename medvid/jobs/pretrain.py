@@ -27,6 +27,8 @@ from medvid.data.spelling import plain_patient
 from medvid.data.splits import Fold, read_folds
 from medvid.evaluate import evaluate_predictions, read_predictions, write_predictions
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
+from medvid.jobs.clip_shape import read_clip_shape
+from medvid.jobs.data_section import read_records, resolve_data
 from medvid.jobs.job import Job, anchor_paths, list_train_defaults, resolve_evaluate
 from medvid.jobs.lineage import Origin
 from medvid.jobs.messages import say, show_progress
@@ -35,7 +37,7 @@ from medvid.jobs.network import (
     find_model_section,
 )
 from medvid.jobs.resume import check_unchanged
-from medvid.jobs.task import TaskData, build_task, read_records, resolve_data
+from medvid.jobs.task import TaskData, build_task
 from medvid.jobs.teacher import (
     MATCH,
     build_matcher,
@@ -111,7 +113,7 @@ def pretrain(
     wanted = {number: one for number, one in enumerate(folds) if fold in (None, number)}
     teachers = find_teachers(opened.options, job.data.records, wanted)
     for origin in list(teachers.values())[:1]:  # told before a run folder is made
-        build_matcher(job, opened.options, origin, job.data.clip_shape(), job.seed)
+        build_matcher(job, opened.options, origin, read_clip_shape(job.data), job.seed)
     if run is None:
         run = start_run(job, folds, runs, command)
     say(console, f"Run folder: {run.path}")
@@ -224,7 +226,7 @@ def _pretrain_fold(
     folder = run.fold(number)
     if (folder / TEST_PREDICTIONS).exists():
         return
-    seed, shape = job.seed + fold.repeat, job.data.clip_shape()
+    seed, shape = job.seed + fold.repeat, read_clip_shape(job.data)
     matcher = build_matcher(job, options, origin, shape, seed)
     note_teacher(folder, origin)
     described = describe_for_checkpoint(job.config, replace(job.data, space=MATCH), shape)

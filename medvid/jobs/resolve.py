@@ -7,10 +7,10 @@ from medvid.build import fill_options, validate_options
 from medvid.config import Config, check_shapes, format_config
 from medvid.data.sampling import SAMPLERS
 from medvid.data.splits import make_folds
+from medvid.jobs.data_section import resolve_data
 from medvid.jobs.job import list_train_defaults, resolve_evaluate
 from medvid.jobs.network import find_model_section
 from medvid.jobs.start import read_init
-from medvid.jobs.task import resolve_data
 from medvid.models import MODELS, check_shared_options
 from medvid.train.fit import GIVEN, fit_fold
 from medvid.train.losses import LOSSES

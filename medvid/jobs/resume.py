@@ -11,9 +11,9 @@ from pathlib import Path
 
 from medvid.config import Config, read_config
 from medvid.contract import DataError, Record
+from medvid.data.fingerprint import fingerprint_records
 from medvid.data.manifest import change_paths, write_manifest
 from medvid.data.splits import Fold
-from medvid.data.store import fingerprint_records
 from medvid.jobs.task import TaskData
 from medvid.train.runfolder import RunFolder, read_json, write_json, write_text_atomic
 

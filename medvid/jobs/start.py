@@ -24,9 +24,9 @@ from medvid.config import Config
 from medvid.contract import ConfigError, DataError, Record
 from medvid.data.labels import LabelSpace
 from medvid.data.splits import Fold
+from medvid.jobs.clip_shape import ClipShape
 from medvid.jobs.lineage import RECORD, Origin, find_origin, name_people
 from medvid.jobs.network import build_network
-from medvid.jobs.task import ClipShape
 from medvid.layers.inflate import How, InflationReport, inflate_state
 from medvid.layers.layouts import translate_state
 from medvid.models import build_model

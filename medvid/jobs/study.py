@@ -14,6 +14,7 @@ from medvid.context.options import check_context, context_options
 from medvid.contract import ConfigError
 from medvid.data.splits import make_folds
 from medvid.jobs.cell import lay_over, list_study_arms
+from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.job import Job, anchor_paths, open_job
 from medvid.jobs.messages import show_progress
 from medvid.jobs.network import build_network, find_model_section
@@ -79,7 +80,7 @@ def open_study(config: Config, console: Console | None) -> Study:
     widest = _open_widest(whole, arms, job)
     for model in {str(arm.changes.get("model")): arm for arm in arms}.values():
         spec = find_model_section(lay_over(whole, model))
-        build_network(spec, widest.data.space, widest.data.clip_shape(), widest.seed)
+        build_network(spec, widest.data.space, read_clip_shape(widest.data), widest.seed)
     return Study(whole, widest, arms, left_out)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from medvid.contract import MedvidError, Record, Stack
+from medvid.data.fingerprint import Source, name_source
 from medvid.data.labels import stratum
 from medvid.data.splits import Fold
-from medvid.data.store import Source, name_source
 from medvid.io.ordering import natural_key
 from medvid.jobs.messages import show_progress
 from medvid.jobs.task import TaskData

@@ -14,11 +14,11 @@ from medvid.contract import ConfigError, DataError, Record
 from medvid.data.labels import LabelSpace
 from medvid.data.pairs import ANSWERS
 from medvid.data.splits import Fold
+from medvid.jobs.clip_shape import ClipShape
 from medvid.jobs.job import Job
 from medvid.jobs.lineage import RECORD, Origin, find_origin, name_people
 from medvid.jobs.network import build_network, find_model_section, load_network
 from medvid.jobs.start import Init, find_head, start_network
-from medvid.jobs.task import ClipShape
 from medvid.train.distributed import find_place
 from medvid.train.matching import HIDDEN, Compare, PairMatcher, count_features, refuse_teacher
 from medvid.train.runfolder import read_json, write_json

@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from medvid.contract import DataError
+from medvid.jobs.clip_shape import ClipShape
 from medvid.jobs.survey import GIGABYTE, Findings
-from medvid.jobs.task import ClipShape
 from medvid.train.forward import compute_losses
 from medvid.train.predict import choose_device, move_batch
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from medvid.contract import Channel, ConfigError, DataError, MedvidError, Record
 from medvid.data.channels import Reading, name_channels, resample_onto
+from medvid.data.fingerprint import fingerprint_records
 from medvid.data.manifest import write_manifest
 from medvid.data.resample import resample_stack
-from medvid.data.store import Store, fingerprint_records
+from medvid.data.store import Store
 from medvid.io import open_stack
 from medvid.io.write import write_dicom_series, write_nifti
 from medvid.sources import load_adapter

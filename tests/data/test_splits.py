@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvid.contract import ConfigError, DataError, Record
+from medvid.data.fold_audit import audit_folds
 from medvid.data.labels import LabelSpace, find_label_space
-from medvid.data.splits import Fold, audit_folds, describe_folds, make_folds, mix_seed, read_folds
+from medvid.data.splits import Fold, describe_folds, make_folds, mix_seed, read_folds
 
 SPACE = LabelSpace(("a", "b"), multilabel=False)
 

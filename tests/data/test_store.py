@@ -13,7 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from medvid.contract import ConfigError, DataError, Record
+from medvid.data import entries
 from medvid.data import store as store_module
+from medvid.data.fingerprint import fingerprint
 from medvid.data.store import Store
 from medvid.io.write import write_nifti
 
@@ -59,15 +61,15 @@ def test_the_second_opening_reads_no_source(
 
 def test_what_lies_beside_the_slices_makes_no_other_scan_of_them(tmp_path: Path) -> None:
     (tmp_path / "0001.dcm").write_bytes(b"x")
-    before = store_module.fingerprint(tmp_path)
+    before = fingerprint(tmp_path)
     (tmp_path / "manifest.csv").write_text("case_id\n")
     (tmp_path / "runs" / "one").mkdir(parents=True)
     (tmp_path / "runs" / "one" / "figure.png").write_bytes(b"y")
     (tmp_path / "medvid_store").mkdir()
     (tmp_path / "medvid_store" / "a.raw").write_bytes(b"z")
-    assert store_module.fingerprint(tmp_path) == before
+    assert fingerprint(tmp_path) == before
     (tmp_path / "0002.dcm").symlink_to(tmp_path / "nowhere")
-    assert store_module.fingerprint(tmp_path) != before
+    assert fingerprint(tmp_path) != before
 
 
 def cut(path: Path) -> None:
@@ -143,7 +145,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store_module, "_reserve", full)
+    monkeypatch.setattr(entries, "_reserve", full)
     with pytest.raises(DataError, match=r"disk is full.*data\.store=FOLDER") as caught:
         Store(tmp_path / "store").open(record)
     assert caught.value.exit_code == 3
@@ -160,7 +162,7 @@ def test_a_full_disk_ends_the_preparation_of_all(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store_module, "_reserve", full)
+    monkeypatch.setattr(entries, "_reserve", full)
     with pytest.raises(DataError, match="disk is full"):
         Store(tmp_path / "store").prepare_all(records)
 

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK
 
 from medvid.contract import DataError
-from medvid.data.store import fingerprint
+from medvid.data.fingerprint import fingerprint
 from medvid.io import open_stack
 from medvid.io.names import make_legible
 from medvid.io.scan import scan_tree

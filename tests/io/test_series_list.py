@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medvid.contract import DataError, GeometryError
-from medvid.data.store import fingerprint
+from medvid.data.fingerprint import fingerprint
 from medvid.io import open_stack
 from medvid.io.identity import instance_token, series_token
 from medvid.io.scan import scan_tree

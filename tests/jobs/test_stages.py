@@ -9,6 +9,7 @@ from torch import Tensor
 
 from medvid.config import read_config
 from medvid.contract import ConfigError
+from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.job import open_job
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.train import train
@@ -39,7 +40,7 @@ def list_changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str
 def test_each_stage_trains_its_part_and_the_anchors_are_each_fold_s_own(project: Path) -> None:
     first = train(read())
     job = open_job(read())
-    shape = job.data.clip_shape()
+    shape = read_clip_shape(job.data)
     fresh = build_network(find_model_section(job.config), job.data.space, shape, job.seed)
     assert list_changed(dict(fresh.state_dict()), weights(first, 0)) == {
         "vlad.anchors", "vlad.weight", "vlad.bias", "vlad.fitted",  # found in the data

@@ -10,6 +10,7 @@ from medvid.config import Config
 from medvid.contract import DataError
 from medvid.data.sampling import Sliding
 from medvid.io.write import write_nifti
+from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.task import TaskData, open_data
 
 FRAMES = 6
@@ -81,7 +82,7 @@ def test_the_network_is_built_for_the_median_spacing(volumes: Path) -> None:
     data = open_table(
         volumes, "label", ["a", "b", "a", "b"], sampler={"name": "dense", "frames": 4}
     )
-    assert data.prepare().clip_shape().spacing == pytest.approx((3.5, 1.0, 1.0))
+    assert read_clip_shape(data.prepare()).spacing == pytest.approx((3.5, 1.0, 1.0))
 
 
 def test_a_case_of_the_split_that_is_gone_is_named(volumes: Path) -> None:
