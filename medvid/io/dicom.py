@@ -24,7 +24,7 @@ from medvid.io.dicom_slice import Interner, SliceHeader, list_paths
 from medvid.io.dicom_stack import stack_from_series
 from medvid.io.geometry import PlaneOrAuto
 from medvid.io.series_list import ENDING, read_series_list
-from medvid.io.sidecars import list_images
+from medvid.io.sidecars import Tree, search_tree
 from medvid.io.wording import agree, count
 
 __all__ = ["open_dicom", "read_headers", "stack_from_series"]
@@ -75,12 +75,13 @@ def open_dicom(
         GeometryError: when there are several series, or the slices are not one stack.
     """
     selection = None if select is None else read_selection(select)
-    files = _find_images(path)
-    headers, errors = read_headers(files)
+    tree = search_tree(path) if path.is_dir() else Tree()
+    headers, errors = read_headers(tree.images if path.is_dir() else _list_given(path))
     if not headers:
-        raise _nothing_readable(path, errors)
+        raise _nothing_readable(path, [*tree.locked, *errors])
     find = partial(_find_series, path, series, modality, selection, on_gap, on_bad)
-    beside = count_lost(headers, ((error.code, error.files[0]) for error in errors))
+    refused = ((error.code, error.files[0]) for error in (*errors, *tree.locked))
+    beside = count_lost(headers, refused)
     chosen, lost = find(headers, beside), []
     if on_bad == "quarantine":
         while broken := _list_undecodable(chosen):
@@ -101,13 +102,13 @@ def open_dicom(
         # Images that lost the number of their series with the rest of their header.
         nameless = sum(not one.uid for one in headers)
         chosen = replace(chosen, left_out=chosen.left_out + nameless)
+    notes, left_out = (*chosen.notes, *tree.describe()), chosen.left_out + len(tree.locked)
+    chosen = replace(chosen, notes=notes, left_out=left_out)
     unreadable = [Path(error.files[0]) for error in errors]
     return stack_from_series(chosen, plane=plane, detilt=detilt, beside=unreadable)
 
 
-def _find_images(path: Path) -> list[Path]:
-    if path.is_dir():
-        return list_images(path)
+def _list_given(path: Path) -> list[Path]:
     return read_series_list(path) if path.suffix == ENDING else [path]
 
 
@@ -163,10 +164,9 @@ def _require_majority(series: Series, lost: Sequence[SliceHeader]) -> None:
 
 def _nothing_readable(folder: Path, errors: Sequence[DataError]) -> DataError:
     if errors:
+        first = "" if len(errors) == 1 else f"The first of {len(errors)} that cannot be read: "
         return DataError(
-            f"{folder} holds no readable DICOM file. "
-            f"{agree(len(errors), 'The only file', f'The first of {len(errors)}')}: "
-            f"{errors[0].message}",
+            f"{folder} holds no readable DICOM file. {first}{errors[0].message}",
             code=errors[0].code,
             files=[file for error in errors for file in error.files],
         )

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from medvid.io.dicom_elements import NO_PIXELS
-from medvid.io.dicom_judge import judge, keep_only, merge, refuse
+from medvid.io.dicom_judge import UNCOUNTED, judge, keep_only, merge, refuse
 from medvid.io.dicom_parts import part_slices
 from medvid.io.dicom_refusals import FOREIGN, NO_RIVALS, refuse_image
 from medvid.io.dicom_series import Found, OnBad, OnGap, Refusal, Series
 from medvid.io.dicom_singles import collect_singles
 from medvid.io.dicom_slice import SliceHeader, list_paths
-from medvid.io.sidecars import is_other_kind
+from medvid.io.sidecars import LOCKED, is_other_kind
 
 PLACE_DECIMALS = 2
 """Of a position in mm: copies of an image agree to the last digit, and slices lie further apart."""
@@ -29,14 +29,15 @@ PLACED |= {"high_bit", "no_rescale", "not_hu"}
 PLACED |= {"samples", "photometric", "syntax_unsupported", "codec_missing"}
 """Faults of an image's pixels: its place is known all the same."""
 
-LOST = frozenset({"header_damaged", "empty_file"})
-"""Reason codes of files that may have been slices."""
+LOST = frozenset({"header_damaged", "empty_file", "unreadable", "reader_crashed"})
+"""Reason codes of files that may have been slices. Most of what cannot be opened is a link whose
+file was not fetched."""
 
 REPLACED = frozenset({"not_dicom", "only_zeros"})
 """Those of files that may have been anything."""
 
 Lost = Mapping[Path, int]
-"""How many files of a folder may have been slices."""
+"""How many files of a folder may have been slices; `UNCOUNTED` or more where nobody knows."""
 
 
 def group_series(
@@ -67,8 +68,10 @@ def count_lost(headers: Sequence[SliceHeader], refused: Iterable[tuple[str, str]
     Args:
         headers: of images; one that was cut off before it named its series is counted.
         refused: reason code and file of what has no header; one without any trace of DICOM is
-            counted where the images beside it are called alike.
+            counted where the images beside it are called alike. A folder that cannot be searched
+            counts as `UNCOUNTED` files of the folder that it lies in.
     """
+    refused = list(refused)
     found = [(code, Path(name)) for code, name in refused if code in LOST | REPLACED]
     folders = {file.parent for code, file in found if code in REPLACED}
     endings = {
@@ -81,6 +84,9 @@ def count_lost(headers: Sequence[SliceHeader], refused: Iterable[tuple[str, str]
     )
     nameless = (one.path for one in headers if one.offset == NO_PIXELS and not one.uid)
     lost.update(file.parent for file in nameless if not is_other_kind(file))
+    for code, name in refused:
+        if code == LOCKED:
+            lost[Path(name).parent] += UNCOUNTED
     return lost
 
 

@@ -21,10 +21,14 @@ from medvid.io.dicom_regularity import (
 )
 from medvid.io.dicom_series import Fix, Found, OnBad, OnGap, Refusal, Series, build_series
 from medvid.io.dicom_slice import SliceHeader, list_paths
+from medvid.io.sidecars import LOCKED
 from medvid.io.wording import agree, count
 
 EVEN_SHARE = 0.5
 """A run of even steps is offered as a stack of its own when it holds this share of the slices."""
+
+UNCOUNTED = 10**9
+"""Of lost files, where nobody knows how many there are: more than any series has slices."""
 
 
 def refuse(members: Sequence[SliceHeader], code: str, sentence: str) -> Refusal:
@@ -121,15 +125,22 @@ def _offer_quarantine(worst: Refusal, rest: Found) -> tuple[str, Fix]:
 
 def _refuse_hidden_gaps(good: Sequence[SliceHeader], beside: int) -> Refusal:
     reason = f"{head(good[0])}{_blame_lost(beside, len(good))}"
-    return Refusal(tuple(good), "header_damaged", reason, tuple(list_paths(good)))
+    code = LOCKED if beside >= UNCOUNTED else "header_damaged"
+    return Refusal(tuple(good), code, reason, tuple(list_paths(good)))
 
 
 def _blame_lost(beside: int, places: int) -> str:
+    if beside >= UNCOUNTED:
+        return (
+            f"a folder beside its {count(places, 'whole image')} cannot be searched, so that "
+            "slices between them may be missing without a trace. Make it readable; or, if it "
+            "holds none of its slices, move it elsewhere."
+        )
     return (
         f"{count(beside, 'file')} in the folders of its {count(places, 'whole image')} "
-        f"{agree(beside, 'is', 'are')} damaged or empty, so that slices between them may be "
-        "missing without a trace. Export the series again; or, if these files are none of its "
-        "slices, move them elsewhere."
+        f"{agree(beside, 'is', 'are')} damaged, empty or unreadable, so that slices between "
+        "them may be missing without a trace. Export the series again; or, if these files are none "
+        "of its slices, move them elsewhere."
     )
 
 

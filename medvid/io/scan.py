@@ -25,7 +25,7 @@ from medvid.io.scan_tasks import (
     run_series,
     run_task,
 )
-from medvid.io.sidecars import has_dicom_mark, is_sidecar
+from medvid.io.sidecars import explain_locked, has_dicom_mark, is_sidecar
 from medvid.io.video import is_video
 from medvid.io.wording import agree, count
 
@@ -163,10 +163,7 @@ def _list_folders(root: Path, rows: list[ScanRow]) -> dict[Path, list[Path]]:
     """
 
     def refuse_folder(error: OSError) -> None:
-        folder = Path(error.filename)
-        why = error.strerror or "the disk reported an error"
-        message = f"{folder} cannot be searched: {why}. Its files are unknown."
-        rows.append(refuse(folder, "other", DataError(message, code="unreadable", files=[folder])))
+        rows.append(refuse(Path(error.filename), "other", explain_locked(error)))
 
     found: dict[Path, list[Path]] = {}
     for folder, subfolders, names in os.walk(root, onerror=refuse_folder):

@@ -1,9 +1,12 @@
 """Which files of a folder may be scans: all that are not clearly something else."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from medvid.contract import DataError
 from medvid.io.endings import BESIDE_SLICES
+from medvid.io.wording import agree, count, name_first
 
 SIDECARS = frozenset(
     f".{ending}"
@@ -25,6 +28,12 @@ MAC_FOLDER, MAC_FILE = "__macosx", "._"
 
 DIRECTORY = "dicomdir"
 """DICOM too, and no scan: the table of contents of a CD."""
+
+LOCKED = "folder_unreadable"
+"""Reason code of a folder that cannot be searched."""
+
+NAMED_FOLDERS = 4
+"""So many folders are named in a note."""
 
 PREAMBLE = 128
 MARK = b"DICM"
@@ -71,17 +80,73 @@ def has_dicom_mark(path: Path) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Tree:
+    """What lies below a folder.
+
+    Args:
+        files: all of them, sorted.
+        locked: an error for each folder that cannot be searched.
+        links: linked folders, which are not followed.
+    """
+
+    files: tuple[Path, ...] = ()
+    locked: tuple[DataError, ...] = ()
+    links: tuple[Path, ...] = ()
+
+    @property
+    def images(self) -> list[Path]:
+        """The files that may be scans."""
+        return [file for file in self.files if not is_sidecar(file)]
+
+    def describe(self) -> list[str]:
+        """Returns a sentence each on the folders that were not looked into."""
+        notes = []
+        if self.locked:
+            names = name_first([Path(error.files[0]).name for error in self.locked], NAMED_FOLDERS)
+            notes.append(
+                f"{count(len(self.locked), 'folder')} cannot be searched ({names}): what "
+                f"{agree(len(self.locked), 'it holds', 'they hold')} is unknown."
+            )
+        if self.links:
+            names = name_first([link.name for link in self.links], NAMED_FOLDERS)
+            notes.append(
+                f"{count(len(self.links), 'linked folder')} "
+                f"{agree(len(self.links), 'was', 'were')} not followed ({names})."
+            )
+        return notes
+
+
+def search_tree(folder: Path) -> Tree:
+    """Finds every file below a folder; linked folders are not followed."""
+    files: list[Path] = []
+    locked: list[DataError] = []
+    links: list[Path] = []
+    for root, folders, names in os.walk(folder, onerror=lambda e: locked.append(explain_locked(e))):
+        files.extend(Path(root) / name for name in names)
+        links.extend(Path(root) / name for name in folders if (Path(root) / name).is_symlink())
+    return Tree(tuple(sorted(files)), tuple(locked), tuple(sorted(links)))
+
+
+def explain_locked(error: OSError) -> DataError:
+    """Returns the error of a folder that cannot be searched."""
+    folder = Path(error.filename)
+    why = error.strerror or "the disk reported an error"
+    return DataError(
+        f"{folder} cannot be searched: {why}. Its files are unknown.",
+        code=LOCKED,
+        files=[folder],
+    )
+
+
 def list_files(folder: Path) -> list[Path]:
     """Returns every file below a folder, sorted; linked folders are not followed."""
-    found: list[Path] = []
-    for root, _, names in os.walk(folder):
-        found.extend(Path(root) / name for name in names)
-    return sorted(found)
+    return list(search_tree(folder).files)
 
 
 def list_images(folder: Path) -> list[Path]:
     """Returns the files below a folder that may be scans, sorted."""
-    return [file for file in list_files(folder) if not is_sidecar(file)]
+    return search_tree(folder).images
 
 
 def is_other_kind(file: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import Literal, TypeGuard
 
 import numpy as np
 
+from medvid.contract import DataError
 from medvid.io.dicom import read_headers
 from medvid.io.dicom_groups import count_lost, group_series
 from medvid.io.dicom_regularity import normal_of
@@ -22,7 +23,7 @@ from medvid.io.dicom_series import Found, Series
 from medvid.io.geometry import nearest_plane
 from medvid.io.ordering import NaturalKey, natural_key
 from medvid.io.scan_pool import start_pool
-from medvid.io.sidecars import list_images
+from medvid.io.sidecars import search_tree
 
 Wanted = Literal["thin", "thick", "most_slices"]
 
@@ -114,13 +115,14 @@ def _blame_crash(study: Path) -> Choice:
 
 def _choose(wish: Wish, study: Path) -> Choice:
     folders: dict[Path, list[Path]] = {}
-    for file in list_images(study):
+    tree = search_tree(study)
+    for file in tree.images:
         folders.setdefault(file.parent, []).append(file)
     found = [
         one
         for folder, files in folders.items()
         if wish.allows(folder.name)
-        for one in _group_files(files)
+        for one in _group_files(files, tree.locked)
     ]
     fitting = [one for one in found if _fits(one)]
     if not fitting:
@@ -129,9 +131,9 @@ def _choose(wish: Wish, study: Path) -> Choice:
     return Choice(str(best.place), best.token, _find_thickness(best), len(fitting) - 1)
 
 
-def _group_files(files: Sequence[Path]) -> list[Found]:
+def _group_files(files: Sequence[Path], locked: Sequence[DataError]) -> list[Found]:
     headers, errors = read_headers(files)
-    lost = count_lost(headers, ((error.code, error.files[0]) for error in errors))
+    lost = count_lost(headers, ((error.code, error.files[0]) for error in (*errors, *locked)))
     return group_series(headers, lost)
 
 

@@ -4,10 +4,12 @@ Every second slice of a series is as even as the whole. Files whose headers are 
 where they lay, so their number alone tells whether one may have lain between each two of the rest.
 """
 
+import errno
+import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pydicom
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from medvid.contract import GeometryError, MedvidError, Stack
+from medvid.contract import DataError, GeometryError, MedvidError, Stack
 from medvid.io import open_stack
 from medvid.io.dicom import read_headers
 from medvid.io.dicom_elements import NO_PIXELS
@@ -28,16 +30,20 @@ from medvid.io.study_series import Wish, choose_series
 from medvid.io.write import write_dicom_series
 
 STEP_MM = 5.0
-HOW = ("empty", "preamble", "mark", "nameless", "renamed", "damaged", "page", "pixels")
-"""What is left of a file: nothing, zeros, half the mark behind them, a header that ends before or
-within its series' number or within the pixels' length, a web page in its place, or a header whose
-pixels are cut off."""
+HOW = ("gone", "empty", "preamble", "mark", "nameless", "renamed", "damaged", "page", "pixels")
+"""What is left of a file: a link that leads nowhere, nothing, zeros, half the mark behind them, a
+header that ends before or within its series' number or within the pixels' length, a web page in its
+place, or a header whose pixels are cut off."""
 
 SERIES_TAG, PIXELS_TAG = b"\x20\0\x0e\0", b"\xe0\x7f\x10\0"
 
 
 def damage(files: list[Path], which: list[int], how: str = "damaged") -> None:
     for number in which:
+        if how == "gone":
+            files[number].unlink()
+            files[number].symlink_to("../.git/annex/objects/nothing")
+            continue
         content = files[number].read_bytes()
         kept = {
             "empty": 0,
@@ -51,6 +57,18 @@ def damage(files: list[Path], which: list[int], how: str = "damaged") -> None:
         }
         page = b"<html>Log in again</html>" * (how == "page")
         files[number].write_bytes(content[: kept[how]] + page)
+
+
+def lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes away the right to list a folder, also from the superuser."""
+    scandir = os.scandir
+
+    def list_or_refuse(path: Any = ".") -> Any:
+        if isinstance(path, (str, os.PathLike)) and Path(path) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", list_or_refuse)
 
 
 def open_or_refuse(path: Path, series: str, on_bad: OnBad) -> Stack | None:
@@ -86,6 +104,51 @@ def test_few_lost_files_cannot_hide_and_are_noted(series: Path, volume: NDArray[
     assert (stack.spacing[0], stack.left_out) == (STEP_MM, 3)
     np.testing.assert_array_equal(stack.read()[0], volume[2:7])
     assert any("3 unreadable files were left out" in note for note in stack.notes)
+
+
+def test_a_folder_that_cannot_be_searched_may_hold_every_second_slice(
+    series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (series / "odd").mkdir()
+    for file in sorted(series.glob("*.dcm"))[1::2]:
+        file.rename(series / "odd" / file.name)
+    lock(series / "odd", monkeypatch)
+    rows = {row.path: row for row in scan_tree(series)}
+    assert rows[str(series)].code == rows[str(series / "odd")].code == "folder_unreadable"
+    assert [row.verdict for row in rows.values()] == ["refused", "refused"]
+    with pytest.raises(GeometryError, match="a folder beside its 4 whole images cannot be"):
+        open_stack(series)
+
+
+def test_a_folder_that_cannot_be_searched_elsewhere_is_noted(
+    series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = series.parent / "other"
+    other.mkdir()
+    lock(other, monkeypatch)
+    stack = open_stack(series.parent)
+    assert "1 folder cannot be searched (other): what it holds is unknown." in stack.notes
+    assert stack.left_out == 1
+    lock(series, monkeypatch)
+    with pytest.raises(DataError, match="cannot be searched: Permission denied"):
+        open_stack(series.parent)
+
+
+def test_a_linked_folder_is_noted(series: Path) -> None:
+    (series / "more").symlink_to(series.parent, target_is_directory=True)
+    assert "1 linked folder was not followed (more)." in open_stack(series).notes
+
+
+def test_no_series_is_chosen_of_a_study_that_is_searched_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = np.zeros((30, 8, 8), np.int16)
+    write_dicom_series(tmp_path / "study" / "ct", head, spacing=(STEP_MM, 1.0, 1.0))
+    (tmp_path / "study" / "ct" / "more").mkdir()
+    lock(tmp_path / "study" / "ct" / "more", monkeypatch)
+    wish = Wish(series="thin", contrast=True, bone=True, names="*")
+    choice = choose_series([tmp_path / "study"], wish)[tmp_path / "study"]
+    assert "refused: folder_unreadable" in choice.why
 
 
 def test_every_second_broken_slice_is_not_left_out(series: Path) -> None:
