@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from medvid.io.dicom_elements import HEADER_ERRORS, damaged_header
 from medvid.io.dicom_headers import plain_number
 from medvid.io.dicom_slice import SPLITTING, TIMES, SliceHeader
+from medvid.io.dicom_times import split_datetime
 
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
@@ -27,6 +28,7 @@ OF_FRAMES: Mapping[str, tuple[str, str]] = {
     "DiffusionBValue": ("MRDiffusionSequence", "DiffusionBValue"),
     "AcquisitionNumber": ("FrameContentSequence", "FrameAcquisitionNumber"),
     "ConvolutionKernel": ("CTReconstructionSequence", "ConvolutionKernel"),
+    "StackID": ("FrameContentSequence", "StackID"),
     "FlipAngle": ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
     "SliceThickness": ("PixelMeasuresSequence", "SliceThickness"),
     "ContentTime": ("FrameContentSequence", "FrameReferenceDateTime"),
@@ -40,9 +42,6 @@ FRAME_TYPES = (
     "PETFrameTypeSequence",
     "CommonCTMRPETImageDescriptionMacroSequence",
 )
-
-DATE_DIGITS = 8
-"""Of a date with time; the times are compared, and the day of a visit is nobody's business."""
 
 
 def expand_frames(header: SliceHeader) -> list[SliceHeader]:
@@ -137,7 +136,7 @@ def _read_frame(header: SliceHeader, number: int, groups: Sequence[Dataset | Non
             plain_number(own.get(name, "")) or known
             for name, known in zip(SPLITTING, header.splitting, strict=True)
         ),
-        times=tuple(own[name][DATE_DIGITS:] for name in TIMES),
+        times=tuple(split_datetime(own.get(name, "")) for name in TIMES),
         thickness=header.thickness if thickness is None else thickness[0],
         kernel=own["ConvolutionKernel"].replace("\\", "/") or header.kernel,
     )

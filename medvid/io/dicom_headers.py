@@ -20,8 +20,9 @@ from medvid.io.dicom_elements import (
     looks_like_dicom,
     read_elements,
 )
-from medvid.io.dicom_slice import SPLITTING, TIMES, SliceHeader
+from medvid.io.dicom_slice import MARKS, SPLITTING, TIMES, SliceHeader
 from medvid.io.dicom_tables import read_table
+from medvid.io.dicom_times import DATES, join_time, split_datetime
 from medvid.io.identity import patient_token
 
 __all__ = ["NO_PIXELS", "UNCOMPRESSED", "SliceHeader", "looks_like_dicom", "read_header"]
@@ -55,7 +56,9 @@ KEYWORDS = (
     "SeriesDescription",
     "BurnedInAnnotation",
     *SPLITTING,
+    *MARKS,
     *TIMES,
+    *DATES.values(),
 )
 TAG_OF = {keyword: tag_for_keyword(keyword) or 0 for keyword in KEYWORDS}
 WANTED = frozenset(TAG_OF.values())
@@ -115,6 +118,11 @@ class _Values:
     def _double(self, keyword: str) -> str:
         raw = self._bytes(keyword)
         return f"{struct.unpack(self._order + 'd', raw[:8])[0]:g}" if len(raw) >= 8 else ""
+
+    def moment(self, keyword: str) -> str:
+        if keyword in DATES:
+            return join_time(self.text(DATES[keyword]), self.text(keyword))
+        return split_datetime(self.text(keyword))
 
     def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
         texts = self.texts(keyword)
@@ -190,7 +198,8 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         cut=0 <= elements.fragments < max(frames, 1),
         stream_shape=elements.stream_shape,
         splitting=tuple(plain_number(text) for text in values.joined(SPLITTING)),
-        times=values.joined(TIMES),
+        marks=values.joined(MARKS),
+        times=tuple(values.moment(keyword) for keyword in TIMES),
         thickness=None if thickness is None else thickness[0],
         kernel="/".join(values.texts("ConvolutionKernel")),
         description="/".join(values.texts("SeriesDescription")),

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from medvid.contract import GeometryError
-from medvid.io.dicom_parts import is_stack
 from medvid.io.dicom_regularity import (
     head,
     list_places,
@@ -19,7 +18,16 @@ from medvid.io.dicom_regularity import (
     name_images,
     order_slices,
 )
-from medvid.io.dicom_series import Fix, Found, OnBad, OnGap, Refusal, Series, build_series
+from medvid.io.dicom_series import (
+    Fix,
+    Found,
+    OnBad,
+    OnGap,
+    Refusal,
+    Series,
+    build_series,
+    is_stack,
+)
 from medvid.io.dicom_slice import SliceHeader, list_paths
 from medvid.io.sidecars import LOCKED
 from medvid.io.wording import agree, count

@@ -20,8 +20,8 @@ from medvid.io.dicom_regularity import (
     require_straight,
     usual_step,
 )
-from medvid.io.dicom_slice import SECONDARY_CAPTURE, SliceHeader
-from medvid.io.wording import agree, count
+from medvid.io.dicom_slice import NEVER_MIXED, SECONDARY_CAPTURE, SPLITTING, SliceHeader
+from medvid.io.wording import agree, count, name_first
 
 SMALLEST_SERIES = 2
 """One image has no slice axis."""
@@ -29,6 +29,9 @@ SMALLEST_SERIES = 2
 MADE_UP_SHARE = 0.5
 """Largest share of frames that `on_gap: resample` may make up; beyond it more would be invented
 than was scanned."""
+
+NAMED_VALUES = 4
+"""So many values of a tag stand in a note."""
 
 OnGap = Literal["refuse", "resample", "keep"]
 OnBad = Literal["stop", "quarantine"]
@@ -145,7 +148,7 @@ def build_series(images: Sequence[SliceHeader], *, on_gap: OnGap = "refuse") -> 
     require_straight(slices, along)
     if any(image.lenient for image in slices):
         notes.append("Numbers longer than 16 characters or with a decimal comma were read.")
-    notes += describe_writing(slices)
+    notes += [*_describe_mixture(slices), *describe_writing(slices)]
     if uneven is None:
         return Series(tuple(slices), tuple(notes))
     if on_gap == "keep":
@@ -159,6 +162,17 @@ def build_series(images: Sequence[SliceHeader], *, on_gap: OnGap = "refuse") -> 
     return Series(tuple(slices), tuple(notes), filled=True)
 
 
+def _describe_mixture(slices: Sequence[SliceHeader]) -> list[str]:
+    """Returns a sentence for each tag that two stacks on top of each other would differ in."""
+    notes = []
+    for keyword in NEVER_MIXED:
+        place = SPLITTING.index(keyword)
+        values = list(dict.fromkeys(image.splitting[place] or "none" for image in slices))
+        if len(values) > 1:
+            notes.append(f"Its slices differ in {keyword} ({name_first(values, NAMED_VALUES)}).")
+    return notes
+
+
 def describe_writing(images: Sequence[SliceHeader]) -> list[str]:
     """Returns a sentence for each way in which headers admit that pixels may hold writing."""
     notes = []
@@ -169,6 +183,14 @@ def describe_writing(images: Sequence[SliceHeader]) -> list[str]:
             "Secondary capture: a program made the pixels, not a scanner; text may be part of them."
         )
     return notes
+
+
+def is_stack(images: Sequence[SliceHeader], on_gap: OnGap = "refuse") -> bool:
+    """Whether images are a regular stack, as they are or with their gaps filled."""
+    try:
+        return bool(images) and bool(build_series(images, on_gap=on_gap).slices)
+    except GeometryError:
+        return False
 
 
 def lay_grid(along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

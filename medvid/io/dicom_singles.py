@@ -29,8 +29,8 @@ def collect_singles(found: list[Found]) -> list[Found]:
     if main is None and len(singles) > 1:
         images = [image for one in singles for image in one.images]
         sentence = (
-            "differs from all others in direction, size or pixel size, so no two of them make a "
-            "stack (a turning view, or single pictures)."
+            "differs from all others in direction, size, pixel size or frame of reference, so no "
+            "two of them make a stack (a turning view, or single pictures)."
         )
         return [*(one for one in found if one not in singles), refuse(images, "mixed", sentence)]
     if main is None and not any(_is_broken_stack(one) for one in found):
@@ -38,7 +38,9 @@ def collect_singles(found: list[Found]) -> list[Found]:
     scouts = [] if main is None else [one for one in found if _is_scout(one, main)]
     kept = [one for one in found if not any(one is other for other in (*scouts, *singles))]
     alone = [image for one in singles for image in one.images]
-    sentence = "is no slice of the series' stack: another matrix, pixel size or phase."
+    sentence = (
+        "is no slice of the series' stack: another matrix, pixel size, frame of reference or phase."
+    )
     if alone:
         kept.append(refuse(alone, "single_image", sentence))
     turned = [image for one in scouts if one.first not in alone for image in one.images]
@@ -69,8 +71,9 @@ def _list_between(singles: Sequence[Refusal], main: Series) -> list[SliceHeader]
 
 def _refuse_between(main: Series, between: Sequence[SliceHeader]) -> Refusal:
     sentence = (
-        "lies between slices of another matrix or pixel size, each where one of theirs may be "
-        "missing. Export the series again, or move what does not belong to it elsewhere."
+        "lies between slices of another matrix, pixel size or frame of reference, each where one "
+        "of theirs may be missing. Export the series again, or move what does not belong to it "
+        "elsewhere."
     )
     refusal = refuse(between, "mixed", sentence)
     return replace(refusal, images=(*main.slices, *between), part=main.part)

@@ -18,12 +18,31 @@ SPLITTING = (
     "ConvolutionKernel",
     "SequenceName",
     "FlipAngle",
+    "StackID",
     "SliceThickness",
 )
 """What tells apart images that lie at one place: phases, echoes, b-values, magnitude and phase,
 reconstructions. The first that explains them is used."""
 
-TIMES = ("ContentTime", "AcquisitionTime")
+NEVER_MIXED = (
+    *("ConvolutionKernel", "EchoTime", "TemporalPositionIdentifier", "DiffusionBValue"),
+    *("InversionTime", "StackID"),
+)
+"""What never alternates from slice to slice of one stack, unlike the acquisition's number or time,
+which do where even slices are acquired before odd ones."""
+
+MARKS = (
+    *("SeriesNumber", "SeriesDescription", "SeriesDate", "SeriesTime", "ProtocolName"),
+    *("PatientPosition", "BodyPartExamined", "StationName", "DeviceSerialNumber"),
+    *("ContrastBolusAgent", "ContrastBolusRoute", "ContrastBolusVolume", "KVP", "ScanOptions"),
+    *("FilterType", "ReconstructionMethod", "AttenuationCorrectionMethod", "CorrectedImage"),
+    *("CardiacNumberOfImages", "ScanningSequence", "SequenceVariant", "RepetitionTime"),
+    *("EchoNumbers", "NumberOfAverages", "ReceiveCoilName", "DerivationDescription"),
+)
+"""What else slices of one stack have in common, and stacks between each other may differ in. Only
+compared, never told: people write names into some of them."""
+
+TIMES = ("ContentTime", "AcquisitionTime", "AcquisitionDateTime")
 """What tells phases apart where nothing else does: every image of one was made before every image
 of the next."""
 
@@ -88,7 +107,9 @@ class SliceHeader:
         cut: whether compressed pixels end before they should.
         stream_shape: (rows, columns) that compressed pixels state; (0, 0) where they do not.
         splitting: values of the `SPLITTING` tags, as text.
-        times: values of the `TIMES` tags, as text.
+        marks: values of the `MARKS` tags, as text.
+        times: of the `TIMES` tags, with their days, see `medvid.io.dicom_times`; stay inside the
+            reader.
         thickness: of the slice in mm; None when absent.
         kernel: ConvolutionKernel.
         description: SeriesDescription; only compared, never told: people write names into it.
@@ -128,6 +149,7 @@ class SliceHeader:
     cut: bool
     stream_shape: tuple[int, int]
     splitting: tuple[str, ...]
+    marks: tuple[str, ...]
     times: tuple[str, ...]
     thickness: float | None
     kernel: str

@@ -222,6 +222,61 @@ def test_a_gap_is_no_reason_to_mix_two_phases(
     ] * 2
 
 
+def in_halves(keyword: str, below: Any, above: Any) -> Change:
+    def change(dataset: pydicom.Dataset) -> None:
+        setattr(dataset, keyword, below if int(dataset.InstanceNumber) <= 4 else above)
+
+    return change
+
+
+@pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID"])
+def test_slices_of_two_frames_of_reference_or_studies_are_never_stitched(
+    series: Path, keyword: str
+) -> None:
+    mark(series, in_halves(keyword, "1.2.3", "1.2.4"))
+    rows = scan_tree(series)
+    assert [(row.verdict, row.frames) for row in rows] == [("ok", 4), ("ok", 4)]
+    assert all(f":{keyword}=" in row.series and "1.2." not in row.series for row in rows)
+    with pytest.raises(GeometryError, match="several series"):
+        open_stack(series)
+
+
+@pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID"])
+def test_a_frame_of_reference_that_is_not_stated_parts_nothing(series: Path, keyword: str) -> None:
+    mark(series, in_halves(keyword, "1.2.3", ""))
+    assert open_stack(series).num_frames == 8
+
+
+def test_slices_of_a_frame_of_reference_each_are_no_stack(series: Path) -> None:
+    mark(series, lambda d: setattr(d, "FrameOfReferenceUID", f"1.2.{d.InstanceNumber}"))
+    (row,) = scan_tree(series)
+    assert (row.verdict, row.code, row.fix) == ("refused", "mixed", "")
+    assert "frame of reference" in row.reason
+
+
+def test_one_slice_of_another_frame_of_reference_is_missed(series: Path) -> None:
+    mark(series, setting(FrameOfReferenceUID="1.2.3"))
+    odd = pydicom.dcmread(series / "IM_0004.dcm")
+    odd.FrameOfReferenceUID = "1.2.4"
+    odd.save_as(series / "IM_0004.dcm")
+    codes = {row.code: row for row in scan_tree(series)}
+    assert set(codes) == {"missing_slices", "single_image"}
+    assert codes["single_image"].files == ("IM_0004.dcm",)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "below", "above"),
+    [("EchoTime", 20, 80.5), ("ConvolutionKernel", "B30f", "B70s"), ("InversionTime", 90, 900)],
+)
+def test_what_two_stacks_on_top_of_each_other_would_differ_in_is_noted(
+    series: Path, keyword: str, below: Any, above: Any
+) -> None:
+    mark(series, in_halves(keyword, below, above))
+    assert f"Its slices differ in {keyword} ({below}, {above})." in open_stack(series).notes
+    (row,) = scan_tree(series)
+    assert (row.verdict, keyword in row.reason) == ("ok", True)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "word"),
     [

@@ -1,0 +1,161 @@
+"""Stacks whose slices lie between each other's -> each by itself.
+
+Together they are as even as one stack, or nearly. Two phases, two kernels, or two series that an
+archive put under one UID.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from medvid.io.dicom_part_names import name_values, number_names
+from medvid.io.dicom_regularity import list_places, order_slices, usual_step
+from medvid.io.dicom_series import OnGap, is_stack
+from medvid.io.dicom_slice import MARKS, NEVER_MIXED, SPLITTING, TIMES, SliceHeader
+from medvid.io.dicom_times import read_moments
+
+OVERLAP = 1.5
+"""Slices this much thicker than their step overlap. Even and odd slices that were acquired in turn
+do not: they were parted so as not to touch each other. Where stacks of touching slices lie between
+each other, slices are as many times thicker than the step as there are stacks."""
+
+MOST_STACKS = 4
+"""So many stacks at most are looked for between each other, of slices that overlap."""
+
+SMALLEST_PARTED = 4
+"""Slices; each of two stacks has two."""
+
+APART = 1.5
+"""By how many times at least the step of one of several such stacks exceeds that of all. Runs of
+slices that share a tag have the same step."""
+
+Part = tuple[str, list[SliceHeader]]
+"""What tells the part from the others, "" for the only one; and its images."""
+
+Moments = Mapping[int, float]
+"""Seconds from any beginning, for the `id` of an image."""
+
+
+def part_alternating(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
+    """Parts stacks whose slices lie between each other; [] where there are none.
+
+    Args:
+        places: images of one kind by their place along the normal, one for each.
+    """
+    images = [image for place in places for image in place]
+    mended: OnGap = "refuse" if is_stack(images) else "resample"
+    for keyword in NEVER_MIXED:
+        values = [_read(image, keyword) for image in images]
+        parts = _group(images, values)
+        # Gaps are no reason to take two stacks for one: filling them would mix the two.
+        if _takes_turns(values) and _are_stacks(parts.values(), mended):
+            return [
+                (f"{keyword}={name}", part)
+                for name, part in zip(_name(list(parts)), parts.values(), strict=True)
+            ]
+    return [
+        (",".join(word for word in (label, more) if word), further)
+        for label, part in _part_overlapping(places, mended)
+        for more, further in part_alternating(list_places(part)) or [("", part)]
+    ]
+
+
+def _read(image: SliceHeader, keyword: str) -> str:
+    for keywords, values in (
+        (SPLITTING, image.splitting),
+        (MARKS, image.marks),
+        (TIMES, image.times),
+    ):
+        if keyword in keywords:
+            return values[keywords.index(keyword)]
+    raise KeyError(keyword)
+
+
+def _group(images: Sequence[SliceHeader], values: Sequence[str]) -> dict[str, list[SliceHeader]]:
+    parts: dict[str, list[SliceHeader]] = defaultdict(list)
+    for image, value in zip(images, values, strict=True):
+        parts[value].append(image)
+    return parts
+
+
+def _takes_turns(values: Sequence[str]) -> bool:
+    """Whether a value returns; stacks on top of each other have each its run."""
+    return len(set(values)) <= sum(one != other for one, other in pairwise(values))
+
+
+def _are_stacks(parts: Iterable[Sequence[SliceHeader]], on_gap: OnGap) -> bool:
+    return all(len(part) > 1 and is_stack(part, on_gap) for part in parts)
+
+
+def _name(values: Sequence[str]) -> list[str]:
+    return number_names(name_values(values))
+
+
+def _part_overlapping(places: Sequence[Sequence[SliceHeader]], mended: OnGap) -> list[Part]:
+    """Parts stacks of slices that are too thick to be neighbours; [] where there are none.
+
+    They differ in a tag that is the same for all slices of each, or were made one after another.
+    An overlapping reconstruction has one value for all its slices, or as many as slices.
+    """
+    images = [image for place in places for image in place]
+    if len(places) < SMALLEST_PARTED:
+        return []
+    step = _find_step(places)
+    if min(image.thickness or 0.0 for image in images) < OVERLAP * step:
+        return []
+    for keyword in (*SPLITTING, *MARKS, *TIMES):
+        values = [_read(image, keyword) for image in images]
+        if not 1 < len(set(values)) <= MOST_STACKS or not _takes_turns(values):
+            continue
+        parts = _group(images, values)
+        if _are_stacks(parts.values(), mended) and all(
+            _find_step(list_places(part)) >= APART * step for part in parts.values()
+        ):
+            return _name_parts(keyword, parts)
+    return _part_in_turn(places)
+
+
+def _find_step(places: Sequence[Sequence[SliceHeader]]) -> float:
+    return usual_step(order_slices([place[0] for place in places])[1])
+
+
+def _name_parts(keyword: str, parts: Mapping[str, list[SliceHeader]]) -> list[Part]:
+    """Names parts by a tag's values, or by numbers where a value may name a person or a day."""
+    if keyword in SPLITTING:
+        names = [f"{keyword}={name}" for name in _name(list(parts))]
+        return list(zip(names, parts.values(), strict=True))
+    return [(f"{keyword}#{number}", parts[value]) for number, value in enumerate(sorted(parts), 1)]
+
+
+def _part_in_turn(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
+    """Parts stacks that only their times tell apart: each was made before the next."""
+    images = [image for place in places for image in place]
+    for keyword in TIMES:
+        if (moments := read_times(images, keyword)) is None:
+            continue
+        for stacks in range(2, MOST_STACKS + 1):
+            parts = [
+                [image for place in places[start::stacks] for image in place]
+                for start in range(stacks)
+            ]
+            parts.sort(key=lambda part: moments[id(part[0])])
+            if follow_each_other(parts, moments) and _are_stacks(parts, "refuse"):
+                return [(f"{keyword}#{number}", part) for number, part in enumerate(parts, 1)]
+    return []
+
+
+def read_times(images: Sequence[SliceHeader], keyword: str) -> Moments | None:
+    """Returns when images were made, by one of `TIMES`; None where that is not known."""
+    moments = read_moments([image.times[TIMES.index(keyword)] for image in images])
+    if moments is None:
+        return None
+    return {id(image): moment for image, moment in zip(images, moments, strict=True)}
+
+
+def follow_each_other(parts: Sequence[Sequence[SliceHeader]], moments: Moments) -> bool:
+    """Whether all images of each part were made before all of the next."""
+    ends = [
+        (min(moments[id(image)] for image in part), max(moments[id(image)] for image in part))
+        for part in parts
+    ]
+    return all(before[1] < after[0] for before, after in pairwise(ends))
