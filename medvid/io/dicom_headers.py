@@ -119,6 +119,13 @@ class _Values:
         raw = self._bytes(keyword)
         return f"{struct.unpack(self._order + 'd', raw[:8])[0]:g}" if len(raw) >= 8 else ""
 
+    def marks(self) -> tuple[str, ...]:
+        """Returns values that are only compared, whatever their characters mean."""
+        values, tags = self._values, (TAG_OF[keyword] for keyword in MARKS)
+        return tuple(
+            values[tag].decode("latin-1").rstrip(" \0") if tag in values else "" for tag in tags
+        )
+
     def moment(self, keyword: str) -> str:
         if keyword in DATES:
             return join_time(self.text(DATES[keyword]), self.text(keyword))
@@ -198,7 +205,7 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         cut=0 <= elements.fragments < max(frames, 1),
         stream_shape=elements.stream_shape,
         splitting=tuple(plain_number(text) for text in values.joined(SPLITTING)),
-        marks=values.joined(MARKS),
+        marks=values.marks(),
         times=tuple(values.moment(keyword) for keyword in TIMES),
         thickness=None if thickness is None else thickness[0],
         kernel="/".join(values.texts("ConvolutionKernel")),
