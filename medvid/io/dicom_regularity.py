@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvid.contract import DataError, GeometryError
-from medvid.io.dicom_pixels import read_stored
+from medvid.io.dicom_pixels import read_slices
 from medvid.io.dicom_refusals import refuse_image
 from medvid.io.dicom_slice import SPLITTING, SliceHeader, list_paths
 from medvid.io.wording import agree, count, name_first
@@ -169,13 +169,11 @@ def _list_differing(places: Sequence[Sequence[SliceHeader]]) -> list[str]:
 
 
 def _are_equal(place: Sequence[SliceHeader]) -> bool:
-    """Whether images show the same: their values, and how these are scaled."""
-    if len({(image.slope, image.intercept, image.table) for image in place}) > 1:
-        return False
+    """Whether images have the same values, after rescale, inversion and padding."""
     if any(refuse_image(image) for image in place):
         return False  # what its pixels show is not known
     try:
-        first, *others = (read_stored(image) for image in place)
+        first, *others = read_slices(place, np.dtype(np.float64))
     except DataError:
         return False  # what cannot be decoded cannot be shown to be equal
     return all(np.array_equal(first, other) for other in others)

@@ -4,6 +4,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -136,6 +137,39 @@ def test_an_identical_duplicate_is_left_out_and_noted(series: Path) -> None:
     row = only_row(series)
     assert (row.verdict, row.frames) == ("ok", 8)
     assert "1 identical duplicate was left out" in row.reason
+
+
+@pytest.mark.parametrize(
+    ("modality", "change", "verdict"),
+    [
+        ("MR", {"PhotometricInterpretation": "MONOCHROME1"}, "refused"),
+        ("CT", {"PhotometricInterpretation": "MONOCHROME1"}, "ok"),  # HU, however they are shown
+        ("CT", {"PixelPaddingValue": -2000}, "refused"),
+        ("CT", {"RescaleIntercept": 1}, "refused"),
+    ],
+)
+def test_images_are_duplicates_where_their_values_are_the_same(
+    series: Path, modality: str, change: dict[str, Any], verdict: str
+) -> None:
+    """The stored bits are the same, and half of them are -2000."""
+
+    def fill(image: pydicom.Dataset) -> None:
+        image.Modality = modality
+        image.PixelData = np.array([-2000, 100] * 60, "<i2").tobytes()
+        image.PixelRepresentation = 1
+        image.RescaleIntercept = 0
+
+    def differ(image: pydicom.Dataset) -> None:
+        for name, value in change.items():
+            setattr(image, name, value)
+        if "PixelPaddingValue" in image:
+            image["PixelPaddingValue"].VR = "SS"
+
+    for file in files_of(series):
+        edit(file, fill)
+    edit(files_of(series)[3], rename("2.25.7", differ), series / "copy.dcm")
+    row = only_row(series)
+    assert (row.verdict, row.code) == (verdict, "" if verdict == "ok" else "duplicate_slice")
 
 
 def test_copies_of_a_broken_image_are_a_sentence(series: Path) -> None:
