@@ -28,7 +28,7 @@ class Selection:
         plane: of the slices.
         thickness: (least, most) of the slices' thickness in mm.
         prefer: of several that fit, the one with `most_slices`, the `thinnest` or the `thickest`
-            slices.
+            slices; where a header states no thickness, the distance of the slices counts.
     """
 
     modality: str | None = None
@@ -48,10 +48,9 @@ class Selection:
         return [one for one in stacks if self._rank(one) == best]
 
     def _rank(self, one: Series) -> float:
-        thickness = one.first.thickness or 0.0
         if self.prefer == "most_slices":
             return float(len(one.slices))
-        return thickness if self.prefer == "thickest" else -thickness
+        return one.thickness if self.prefer == "thickest" else -one.thickness
 
     def _fits(self, one: Found) -> bool:
         image = one.first

@@ -80,6 +80,11 @@ class Series:
         """Positions of the slices along their normal, mm."""
         return order_slices(self.slices)[1]
 
+    @property
+    def thickness(self) -> float:
+        """Of the slices, or their distance where the header does not state it, mm."""
+        return self.first.thickness or float(np.ptp(self.along)) / (len(self.slices) - 1)
+
 
 @dataclass(frozen=True)
 class Refusal:

@@ -72,7 +72,7 @@ class Wish:
 
     def rank(self, one: Series) -> tuple[float, int, NaturalKey]:
         """Returns what is smallest for the series that is wanted."""
-        thickness = {"thin": 1, "thick": -1, "most_slices": 0}[self.series] * _find_thickness(one)
+        thickness = {"thin": 1, "thick": -1, "most_slices": 0}[self.series] * one.thickness
         return thickness, -len(one.slices), natural_key(f"{one.place.name}/{one.token}")
 
 
@@ -128,7 +128,7 @@ def _choose(wish: Wish, study: Path) -> Choice:
     if not fitting:
         return Choice(why=_say_why(found, sorted({path.name for path in folders}, key=natural_key)))
     best = min(fitting, key=wish.rank)
-    return Choice(str(best.place), best.token, _find_thickness(best), len(fitting) - 1)
+    return Choice(str(best.place), best.token, best.thickness, len(fitting) - 1)
 
 
 def _group_files(files: Sequence[Path], locked: Sequence[DataError]) -> list[Found]:
@@ -150,11 +150,5 @@ def _fits(one: Found) -> TypeGuard[Series]:
     return (
         isinstance(one, Series)
         and nearest_plane(normal_of(one.first)) == "axial"
-        and float(np.ptp(one.along)) + _find_thickness(one) >= LEAST_MM
+        and float(np.ptp(one.along)) + one.thickness >= LEAST_MM
     )
-
-
-def _find_thickness(one: Series) -> float:
-    """Returns the slices' thickness, or their distance where the header does not state it, mm."""
-    step = float(np.ptp(one.along)) / (len(one.slices) - 1)
-    return one.first.thickness or step

@@ -57,6 +57,18 @@ def test_one_series_of_a_study_is_chosen(study: Path, select: dict[str, Any], va
     assert any("by `select`" in note for note in stack.notes)
 
 
+@pytest.mark.parametrize(("prefer", "value"), [("thinnest", 4), ("thickest", 5)])
+def test_slices_without_a_thickness_are_as_thick_as_their_step(
+    study: Path, prefer: str, value: int
+) -> None:
+    for file in (study / "thick").iterdir():
+        dataset = pydicom.dcmread(file)
+        del dataset.SliceThickness
+        dataset.save_as(file)
+    stack = open_stack(study, select={"kernel": "B30f", "prefer": prefer})
+    assert stack.read().max() == value
+
+
 def test_a_choice_that_leaves_several_is_refused_and_lists_them(study: Path) -> None:
     with pytest.raises(GeometryError, match="several series") as caught:
         open_stack(study, select={"modality": "CT", "prefer": "most_slices"})
