@@ -13,6 +13,7 @@ from medvid.io.dicom_regularity import list_places, order_slices, usual_step
 from medvid.io.dicom_series import OnGap, is_stack
 from medvid.io.dicom_slice import MARKS, NEVER_MIXED, SPLITTING, TIMES, SliceHeader
 from medvid.io.dicom_times import read_moments
+from medvid.io.ordering import natural_key
 
 OVERLAP = 1.5
 """Slices this much thicker than their step overlap. Even and odd slices that were acquired in turn
@@ -42,33 +43,24 @@ def part_alternating(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
     Args:
         places: images of one kind by their place along the normal, one for each.
     """
-    images = [image for place in places for image in place]
-    mended: OnGap = "refuse" if is_stack(images) else "resample"
-    for keyword in NEVER_MIXED:
-        values = [_read(image, keyword) for image in images]
-        parts = _group(images, values)
-        # Gaps are no reason to take two stacks for one: filling them would mix the two.
-        if _takes_turns(values) and _are_stacks(parts.values(), mended):
-            return [
-                (f"{keyword}={name}", part)
-                for name, part in zip(_name(list(parts)), parts.values(), strict=True)
-            ]
     return [
         (",".join(word for word in (label, more) if word), further)
-        for label, part in _part_overlapping(places, mended)
+        for label, part in _part_once(places)
         for more, further in part_alternating(list_places(part)) or [("", part)]
     ]
 
 
-def _read(image: SliceHeader, keyword: str) -> str:
-    for keywords, values in (
-        (SPLITTING, image.splitting),
-        (MARKS, image.marks),
-        (TIMES, image.times),
-    ):
-        if keyword in keywords:
-            return values[keywords.index(keyword)]
-    raise KeyError(keyword)
+def _part_once(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
+    """Parts stacks by one tag, or by their times."""
+    images = [image for place in places for image in place]
+    mended: OnGap = "refuse" if is_stack(images) else "resample"
+    for keyword in NEVER_MIXED:
+        values = [image.state(keyword) for image in images]
+        parts = _group(images, values)
+        # Gaps are no reason to take two stacks for one: filling them would mix the two.
+        if _takes_turns(values) and _are_stacks(parts.values(), mended):
+            return _name_parts(keyword, parts)
+    return _part_overlapping(places, mended)
 
 
 def _group(images: Sequence[SliceHeader], values: Sequence[str]) -> dict[str, list[SliceHeader]]:
@@ -87,10 +79,6 @@ def _are_stacks(parts: Iterable[Sequence[SliceHeader]], on_gap: OnGap) -> bool:
     return all(len(part) > 1 and is_stack(part, on_gap) for part in parts)
 
 
-def _name(values: Sequence[str]) -> list[str]:
-    return number_names(name_values(values))
-
-
 def _part_overlapping(places: Sequence[Sequence[SliceHeader]], mended: OnGap) -> list[Part]:
     """Parts stacks of slices that are too thick to be neighbours; [] where there are none.
 
@@ -104,7 +92,7 @@ def _part_overlapping(places: Sequence[Sequence[SliceHeader]], mended: OnGap) ->
     if min(image.thickness or 0.0 for image in images) < OVERLAP * step:
         return []
     for keyword in (*SPLITTING, *MARKS, *TIMES):
-        values = [_read(image, keyword) for image in images]
+        values = [image.state(keyword) for image in images]
         if not 1 < len(set(values)) <= MOST_STACKS or not _takes_turns(values):
             continue
         parts = _group(images, values)
@@ -122,9 +110,13 @@ def _find_step(places: Sequence[Sequence[SliceHeader]]) -> float:
 def _name_parts(keyword: str, parts: Mapping[str, list[SliceHeader]]) -> list[Part]:
     """Names parts by a tag's values, or by numbers where a value may name a person or a day."""
     if keyword in SPLITTING:
-        names = [f"{keyword}={name}" for name in _name(list(parts))]
+        names = number_names([f"{keyword}={name}" for name in name_values(list(parts))])
         return list(zip(names, parts.values(), strict=True))
-    return [(f"{keyword}#{number}", parts[value]) for number, value in enumerate(sorted(parts), 1)]
+    order = sorted(parts, key=natural_key)
+    moments = read_moments(order) if keyword in TIMES else None
+    if moments is not None:
+        order = [value for _, value in sorted(zip(moments, order, strict=True))]
+    return [(f"{keyword}#{number}", parts[value]) for number, value in enumerate(order, 1)]
 
 
 def _part_in_turn(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:

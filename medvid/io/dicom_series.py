@@ -171,10 +171,11 @@ def _describe_mixture(slices: Sequence[SliceHeader]) -> list[str]:
     """Returns a sentence for each tag that two stacks on top of each other would differ in."""
     notes = []
     for keyword in NEVER_MIXED:
-        place = SPLITTING.index(keyword)
-        values = list(dict.fromkeys(image.splitting[place] or "none" for image in slices))
+        values = list(dict.fromkeys(image.state(keyword) or "none" for image in slices))
         if len(values) > 1:
-            notes.append(f"Its slices differ in {keyword} ({name_first(values, NAMED_VALUES)}).")
+            # People write names into other tags.
+            told = f" ({name_first(values, NAMED_VALUES)})" if keyword in SPLITTING else ""
+            notes.append(f"Its slices differ in {keyword}{told}.")
     return notes
 
 

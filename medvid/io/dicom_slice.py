@@ -26,7 +26,8 @@ reconstructions. The first that explains them is used."""
 
 NEVER_MIXED = (
     *("ConvolutionKernel", "EchoTime", "TemporalPositionIdentifier", "DiffusionBValue"),
-    *("InversionTime", "StackID"),
+    *("InversionTime", "StackID", "SeriesNumber", "SeriesDescription", "ProtocolName"),
+    *("PatientPosition", "ContrastBolusAgent", "KVP"),
 )
 """What never alternates from slice to slice of one stack, unlike the acquisition's number or time,
 which do where even slices are acquired before odd ones."""
@@ -170,6 +171,17 @@ class SliceHeader:
     def key(self) -> tuple[str, int]:
         """The same in every copy of the image."""
         return self.instance, self.frame
+
+    def state(self, keyword: str) -> str:
+        """Returns what it says of one of `SPLITTING`, `MARKS` or `TIMES`."""
+        for keywords, values in (
+            (SPLITTING, self.splitting),
+            (MARKS, self.marks),
+            (TIMES, self.times),
+        ):
+            if keyword in keywords:
+                return values[keywords.index(keyword)]
+        raise KeyError(keyword)
 
     @property
     def is_enhanced(self) -> bool:

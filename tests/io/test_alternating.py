@@ -90,6 +90,25 @@ def test_overlapping_stacks_are_parted_by_whatever_they_differ_in(
     assert not any(word in str(row) for row in rows for word in ("MUELLER", "2020"))
 
 
+NEVER_IN_ONE = ("ContrastBolusAgent", "KVP", "PatientPosition", "ProtocolName", "SeriesDescription")
+
+
+@pytest.mark.parametrize("tag", [*NEVER_IN_ONE, "SeriesNumber", "AcquisitionNumber"])
+def test_thin_slices_are_parted_by_what_the_order_of_acquisition_never_changes(
+    tmp_path: Path, tag: str
+) -> None:
+    """Prone and supine, with and without contrast; but even slices may be acquired before odd."""
+    write_stacks(tmp_path, 2, lambda stack, _: {"SliceThickness": 1, tag: DIFFERING[tag][stack]})
+    parted = tag != "AcquisitionNumber"
+    assert read_hundreds(tmp_path) == (apart(2) if parted else together(2))
+
+
+def test_parts_are_numbered_by_what_they_differ_in(tmp_path: Path) -> None:
+    write_stacks(tmp_path, 2, lambda stack, _: {"SeriesNumber": 10 - 8 * stack})
+    (row,) = (row for row in scan_tree(tmp_path) if row.series.endswith("SeriesNumber#1"))
+    assert (open_stack(row.path, series=row.series).read() >= 100).all()
+
+
 def test_every_mark_is_a_tag_that_files_state() -> None:
     assert len(set(MARKS)) == len(MARKS) > 20
     assert set(DIFFERING) & set(MARKS)
@@ -134,7 +153,7 @@ def test_copies_of_overlapping_slices_change_nothing(tmp_path: Path) -> None:
         lambda place: {"KVP": 120, "SeriesNumber": 3, "ContrastBolusAgent": "IOMERON"},
         lambda place: {"ContentTime": f"1000{place:02d}", "AcquisitionTime": f"1000{place:02d}"},
         lambda place: {"AcquisitionNumber": place, "ImageComments": f"{place}"},
-        lambda place: {"AcquisitionNumber": place // 2, "SeriesDescription": f"{place // 3}"},
+        lambda place: {"AcquisitionNumber": place // 2, "SeriesDescription": f"MUELLER {place}"},
         lambda place: {"KVP": 120 if place < 6 else 100, "ScanOptions": "A" if place else "B"},
         lambda place: {"RepetitionTime": 800 + place, "ContrastBolusVolume": place // 6},
     ],
@@ -146,6 +165,7 @@ def test_an_overlapping_reconstruction_stays_one_stack(
     """Twelve slices, three times thicker than their step."""
     write_stacks(tmp_path, 3, lambda stack, number: tags(3 * number + stack))
     assert read_hundreds(tmp_path) == together(3)
+    assert "MUELLER" not in str(scan_tree(tmp_path))
     (tmp_path / "1_IM_0002.dcm").unlink()
     (row,) = scan_tree(tmp_path)
     assert (row.code, row.frames) == ("missing_slices", 11)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian
@@ -126,6 +127,48 @@ def test_echoes_in_one_file_are_stacks_of_their_own(
         open_stack(path)
 
 
+def state_content(path: Path, contents: Sequence[dict[str, Any]]) -> None:
+    dataset = dcmread(path)
+    for own, values in zip(dataset.PerFrameFunctionalGroupsSequence, contents, strict=True):
+        own.FrameContentSequence = item(**values)
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("offset", [0.0, STEP_MM / 2])
+def test_stacks_of_one_file_are_stacks_of_their_own(
+    tmp_path: Path, volume: NDArray[np.int16], offset: float
+) -> None:
+    frames = [
+        (STEP_MM * t + offset * s, volume[t] + s, 1.0, 20.0) for s in (0, 1) for t in range(6)
+    ]
+    write_enhanced(tmp_path / "IM0", frames, shared=True)
+    state_content(tmp_path / "IM0", [{"StackID": f"{1 + s}"} for s in (0, 1) for _ in range(6)])
+    rows = {row.series.partition(":")[2]: row for row in scan_tree(tmp_path)}
+    assert set(rows) == {"StackID=1", "StackID=2"}
+    for add, name in enumerate(sorted(rows)):
+        stack = open_stack(rows[name].path, series=rows[name].series)
+        np.testing.assert_array_equal(stack.read()[0], volume + 1 + add)
+
+
+def test_midnight_does_not_mix_the_phases_of_one_file(
+    tmp_path: Path, volume: NDArray[np.int16]
+) -> None:
+    frames = [(STEP_MM * t, volume[t] + s, 1.0, 20.0) for s in (0, 1) for t in range(6)]
+    write_enhanced(tmp_path / "IM0", frames, shared=True)
+    times = [f"20191231{235957 + t}" if t < 3 else f"202001010000{t:02d}.5" for t in range(6)]
+    times += [f"202001010001{t:02d}" for t in range(6)]
+    state_content(tmp_path / "IM0", [{"FrameAcquisitionDateTime": time} for time in times])
+    rows = scan_tree(tmp_path)
+    assert [row.series.partition(":")[2] for row in rows] == [
+        "AcquisitionTime#1",
+        "AcquisitionTime#2",
+    ]
+    assert not any(day in str(rows) for day in ("2019", "2020"))
+    for add, row in enumerate(rows):
+        stack = open_stack(row.path, series=row.series)
+        np.testing.assert_array_equal(stack.read()[0], volume + 1 + add)
+
+
 def test_a_frame_that_is_missing_is_named_by_its_neighbours(
     tmp_path: Path, volume: NDArray[np.int16]
 ) -> None:
@@ -178,8 +221,6 @@ def test_a_cut_off_packed_multi_frame_file_is_refused_whole(
 def test_frames_with_one_column_too_few_are_refused(
     tmp_path: Path, volume: NDArray[np.int16]
 ) -> None:
-    from pydicom import dcmread
-
     path = tmp_path / "IM0"
     write_enhanced(path, shuffled(volume), shared=True)
     dataset = dcmread(path)
@@ -192,8 +233,6 @@ def test_frames_with_one_column_too_few_are_refused(
 def test_groups_that_do_not_fit_the_frames_are_refused(
     tmp_path: Path, volume: NDArray[np.int16]
 ) -> None:
-    from pydicom import dcmread
-
     path = tmp_path / "IM0"
     write_enhanced(path, shuffled(volume), shared=True)
     dataset = dcmread(path)
