@@ -98,6 +98,13 @@ def test_even_slices_are_no_stack_where_others_may_lie_between(
         assert caught.value.code == "header_damaged"
 
 
+def test_files_on_which_a_reader_died_may_have_been_slices(series: Path) -> None:
+    whole = read_header(sorted(series.iterdir())[0])
+    for name, lost in (("IM_0009.dcm", 1), ("mask.nii", 0)):
+        found = count_lost([whole], [("reader_crashed", str(series / name))])
+        assert sum(found.values()) == lost
+
+
 def test_few_lost_files_cannot_hide_and_are_noted(series: Path, volume: NDArray[np.int16]) -> None:
     damage(sorted(series.iterdir()), [0, 1, 7])
     stack = open_stack(series)
