@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, TypeVar
 
 import typer
 
@@ -25,6 +25,8 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 """The shell's exit code for Ctrl+C."""
+
+Number = TypeVar("Number", int, float)
 
 RUNS = Path("runs")
 
@@ -342,9 +344,9 @@ def models(
             raise ConfigError("`--channels` and `--spacing` go with `--clip T,H,W`.")
         rows = list_model_rows()
     else:
-        t, h, w = (round(n) for n in _read_three(clip, "--clip"))
-        millimetres = None if spacing is None else _read_three(spacing, "--spacing")
-        rows = list_config_rows((t, h, w), channels=channels, spacing=millimetres)
+        size = _read_three(clip, "--clip", int)
+        millimetres = None if spacing is None else _read_three(spacing, "--spacing", float)
+        rows = list_config_rows(size, channels=channels, spacing=millimetres)
     _show(rows if as_json else tell_model_rows(rows), as_json)
 
 
@@ -469,13 +471,14 @@ def _list_arms(result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _read_three(text: str, option: str) -> tuple[float, float, float]:
+def _read_three(text: str, option: str, kind: type[Number]) -> tuple[Number, Number, Number]:
     try:
-        t, h, w = (float(part) for part in text.split(","))
+        t, h, w = (kind(part) for part in text.split(","))
     except ValueError:
-        t = h = w = 0.0
+        t = h = w = kind(0)
     if not all(0 < n < math.inf for n in (t, h, w)):
-        raise ConfigError(f"{option} is T,H,W such as 16,28,28; it was given `{text}`.")
+        whole = "whole numbers " if kind is int else ""
+        raise ConfigError(f"{option} is T,H,W, {whole}such as 16,28,28; it was given `{text}`.")
     return t, h, w
 
 

@@ -172,7 +172,11 @@ def start_network(
     known = classes == (list(space.classes), space.multilabel)
     target = network.state_dict()
     inflated = inflate_state(
-        translate_state(given, target), target, how=init.inflate, leave=() if known else head
+        translate_state(given, target),
+        target,
+        how=init.inflate,
+        leave=() if known else head,
+        taps=getattr(network, "centre_taps", None),
     )
     network.load_state_dict(inflated.state)
     return inflated.report

@@ -48,7 +48,7 @@ class FSTCN(nn.Module):
     ReLU.
 
     With `head: pool` the temporal maps are averaged over t: as many differences as fit into a clip
-    of any length are looked at, and three quarters of the parameters fall away.
+    of any length are looked at, and two thirds of the parameters fall away.
 
     The mask is honoured: a difference counts when both its frames are no padding.
 

@@ -6,6 +6,7 @@ little (`SlowFusion`). Each may look through two streams, the whole frame at hal
 (context) and its middle at full resolution (fovea). The layers are in `medvid.layers.foveal`.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -38,6 +39,9 @@ EARLY_FRAMES = 10
 SLOW_DEPTHS: Layers = (4, 2, 2, 1, 1)
 SLOW_STEPS: Layers = (2, 2, 2, 1, 1)
 """Frames that slow fusion's kernels span and move on by: 10 frames become 4, 2 and 1."""
+
+SLOW_TAPS = {"conv1": (1, 2), "conv2": (0, 1), "conv3": (0, 1)}
+"""The middle of kernels of an even number of frames without padding: both middle ones."""
 
 Clips = Float[Tensor, "batch channels t h w"]
 Mask = Bool[Tensor, "batch t"]
@@ -317,6 +321,8 @@ class EarlyFusion(nn.Module):
         refuse_small_size(clip_size, self.smallest, "early_fusion")
         depths = (self.exact_frames, 1, 1, 1, 1)
         self.streams = Streams(in_channels, width, clip_size, streams, norm, stem, head, depths)
+        # The frame that the 2D twin looks at: no padding shifts it.
+        self.centre_taps = _name_taps(self.streams, {"conv1": (self.exact_frames // 2,)})
         self.head = Head(self.streams.features, width, num_classes, dropout)
         initialize_streams(self, init)
 
@@ -409,6 +415,7 @@ class SlowFusion(nn.Module):
         self.streams = Streams(
             in_channels, width, clip_size, streams, norm, stem, head, depths, steps
         )
+        self.centre_taps = {} if planar else _name_taps(self.streams, SLOW_TAPS)
         self.pool = MeanPool()
         self.head = Head(self.streams.features, width, num_classes, dropout)
         initialize_streams(self, init)
@@ -424,6 +431,15 @@ class SlowFusion(nn.Module):
     def forward(self, clips: Clips, mask: Mask | None = None) -> Logits:
         """Returns the logits of every clip."""
         return self.head(self.features(clips, mask))
+
+
+def _name_taps(streams: Streams, taps: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Returns the slices of every trunk's kernels that stand for the middle one, by tensor."""
+    return {
+        f"streams.trunks.{trunk}.convs.{layer}.weight": own
+        for trunk in streams.trunks
+        for layer, own in taps.items()
+    }
 
 
 def _plan_steps(stem: StemName, spacing: tuple[float, float, float] | None) -> Layers:

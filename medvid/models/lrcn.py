@@ -190,7 +190,8 @@ class LRCN(nn.Module):
             )
         scores = self.frame_logits(clips, mask)
         targets = repeat(target, "b ... -> b t ...", t=scores.shape[1])
-        weight = None if mask is None else mask.float()
+        # A clip counts alike however many frames it has.
+        weight = None if mask is None else mask / mask.sum(dim=1, keepdim=True)
         return {"loss": criterion(scores, targets, weight=weight)}
 
     def _mix_frames(self, frames: Frames, mask: Mask | None) -> Float[Tensor, "batch t outputs"]:

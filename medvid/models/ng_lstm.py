@@ -167,6 +167,8 @@ class StackedLSTM(nn.Module):
     ) -> dict[str, Tensor]:
         """Returns the loss at every frame, averaged with the gain; every frame has the target.
 
+        A clip counts alike however many frames it has.
+
         Raises:
             ConfigError: when an item has several findings and softmax is to be averaged.
         """
@@ -178,7 +180,7 @@ class StackedLSTM(nn.Module):
             )
         scores = self.frame_logits(clips, mask)
         targets = repeat(target, "b ... -> b t ...", t=scores.shape[1])
-        return {"loss": criterion(scores, targets, weight=weigh_frames(self.gain, scores, mask))}
+        return {"loss": criterion(scores, targets, weight=self._share(scores, mask))}
 
     def _share(self, frames: Frames, mask: Mask | None) -> Float[Tensor, "batch t"]:
         weights = weigh_frames(self.gain, frames, mask)

@@ -122,7 +122,9 @@ class T3D(nn.Module):
         refuse_small_size(clip_size, self.smallest, "t3d")
         self.in_channels = in_channels
         plan = plan_dense(stem, len(blocks), strides, spacing, clip_size, planar)
-        self.through_plane = ALONE if planar else _describe_depths(plan, first_depths, depths)
+        self.through_plane = (
+            ALONE if planar else _describe_depths(plan, len(blocks), first_depths, depths)
+        )
 
         def build_transition(channels: int, number: int) -> TemporalTransition:
             spans: Depths = depths if number else first_depths
@@ -150,11 +152,13 @@ class T3D(nn.Module):
         return self.classifier(self.dropout(self.features(clips, mask)))
 
 
-def _describe_depths(plan: Sequence[Stage], first: Depths, others: Depths) -> str:
+def _describe_depths(plan: Sequence[Stage], blocks: int, first: Depths, others: Depths) -> str:
     """Says what is mixed in dense layers, which may wait, and in transitions, which do not."""
     spans = {*first, *others}
     alone = sum(not stage.mixes_slices for stage in plan)
     dense = "three slices in every dense layer" + (f" behind {name_waiting(plan)}" if alone else "")
     if alone == len(plan):
         dense = "no slices in its dense layers"
+    if blocks == 1:  # and no transition behind it
+        return f"Mixes {dense}."
     return f"Mixes {dense}, and {min(spans)} to {max(spans)} side by side in its transitions."

@@ -113,7 +113,12 @@ def test_programs_get_exact_numbers_and_people_significant_digits(run_cli: Cli) 
 
 
 def test_a_clip_that_is_no_size_is_a_sentence(run_cli: Cli) -> None:
-    for words in (["--clip", "17,28"], ["--clip", "0,28,28"], ["--channels", "3"]):
+    for words in (
+        ["--clip", "17,28"],
+        ["--clip", "0,28,28"],
+        ["--clip", "1.5,28,28"],
+        ["--channels", "3"],
+    ):
         answer = run_cli("models", *words)
         assert answer.code == 2
         assert "T,H,W" in answer.err

@@ -134,14 +134,76 @@ def test_rgb_stems_are_summed_for_one_channel() -> None:
     )
 
 
-def test_other_numbers_of_channels_leave_the_stem_alone() -> None:
+def test_the_mean_of_rgb_stands_for_each_of_several_channels() -> None:
     flat, solid = Small(3, 4, 2, solid=False), Small(2, 4, 2, solid=True)
     made = inflate_state(flat.state_dict(), solid.state_dict())
-    assert torch.equal(made.state["stem.weight"], solid.stem.weight)
-    assert made.report.left == {
-        "stem.weight": "4 x 3 x 3 x 3 in the 2D network, 4 x 2 x 3 x 3 x 3 here"
+    assert made.report.averaged == ("stem.weight",)
+    assert "mean of RGB in stem.weight" in made.report.summarize()
+    mean = flat.stem.weight.mean(dim=1)
+    for channel in range(2):
+        torch.testing.assert_close(made.state["stem.weight"].sum(2)[:, channel], mean)
+
+
+def test_a_kernel_that_does_not_fit_is_no_start_for_the_others() -> None:
+    """Two channels say nothing of three: the trained layers would stand on a random stem."""
+    flat, solid = Small(2, 4, 2, solid=False), Small(3, 4, 2, solid=True)
+    with pytest.raises(DataError, match=r"stem.weight \(4 x 2 x 3 x 3 in the 2D network") as caught:
+        inflate_state(flat.state_dict(), solid.state_dict())
+    assert caught.value.code == "kernels_differ"
+    deeper = solid.state_dict() | {"stem.weight": torch.zeros(4, 3, 5, 3, 3)}
+    with pytest.raises(DataError, match="over random ones"):
+        inflate_state(deeper, solid.state_dict())
+
+
+def test_what_marks_a_module_as_fitted_stays_with_what_was_not_taken() -> None:
+    state = {"conv.weight": torch.ones(2, 1, 3, 3), "vlad.anchors": torch.ones(4, 2)}
+    source = state | {"vlad.fitted": torch.tensor(True), "conv.steps": torch.tensor(7)}
+    target = {
+        "conv.weight": torch.zeros(2, 1, 3, 3, 3),
+        "conv.steps": torch.tensor(0),
+        "vlad.anchors": torch.zeros(8, 2),
+        "vlad.fitted": torch.tensor(False),
     }
-    assert made.report.unused == ("stem.weight",)
+    made = inflate_state(source, target)
+    assert not made.state["vlad.fitted"]
+    assert set(made.report.left) == {"vlad.anchors", "vlad.fitted"}
+    assert made.state["conv.steps"] == 7
+    same = target | {"vlad.anchors": torch.zeros(4, 2)}
+    assert inflate_state(source, same).state["vlad.fitted"]
+
+
+@pytest.mark.parametrize("frames", [4, 5, 8, 10])
+def test_early_fusion_begins_on_the_frame_that_its_twin_looks_at(frames: int) -> None:
+    options: dict[str, Any] = {"width": 6, "clip_size": (frames, 20, 20), **SCAN}
+    twin, early = MODELS["single_frame"](**options).eval(), MODELS["early_fusion"](**options).eval()
+    begin_at_centre(twin, early)
+    clips = torch.randn(2, 1, frames, 20, 20)
+    torch.testing.assert_close(early(clips), twin(clips))
+
+
+def test_slow_fusion_begins_in_the_middle_of_its_clip() -> None:
+    options: dict[str, Any] = {"width": 6, "clip_size": (10, 20, 20), **SCAN}
+    twin = MODELS["slow_fusion"](planar=True, **options).eval()
+    slow = MODELS["slow_fusion"](**options).eval()
+    begin_at_centre(twin, slow)
+    picture = torch.randn(1, 1, 1, 20, 20)
+    clips = picture.repeat(1, 1, 10, 1, 1).requires_grad_()
+    torch.testing.assert_close(slow(clips), twin(picture))
+    slow(clips)[0, 1].backward()
+    assert clips.grad is not None
+    shares = clips.grad.abs().sum(dim=(0, 1, 3, 4))
+    assert bool((shares[1:9] > 0).all())
+    assert shares[0] == shares[9] == 0
+
+
+SCAN = {"norm": "batch", "stem": "small", "head": "pool", "init": "he"}
+
+
+def begin_at_centre(twin: Any, deep: Any) -> None:
+    state = inflate_state(
+        twin.state_dict(), deep.state_dict(), how="centre", taps=deep.centre_taps
+    ).state
+    deep.load_state_dict(state)
 
 
 def test_a_linear_classifier_fits_one_of_single_voxels_and_other_classes_are_left() -> None:
@@ -193,6 +255,12 @@ def test_too_little_in_common_is_a_sentence(source: dict[str, Tensor]) -> None:
     assert caught.value.code == "nothing_to_inflate"
 
 
-def test_a_deeper_kernel_is_not_squeezed_into_a_flat_one() -> None:
-    assert fit_tensor(torch.ones(1, 1, 3, 2, 2), torch.ones(1, 1, 1, 2, 2), "repeat") is None
+def test_a_deeper_kernel_is_summed_over_its_slices_where_slices_are_thick() -> None:
+    """Equal slices give the same map."""
+    deep = make_kernel(2, 3, 3, 2, 2)
+    flat = fit_tensor(deep, torch.zeros(2, 3, 1, 2, 2, dtype=torch.float64), "repeat")
+    assert flat is not None
+    picture = make_kernel(1, 3, 1, 5, 5)
+    wanted = functional.conv3d(picture.repeat(1, 1, 3, 1, 1), deep)
+    torch.testing.assert_close(functional.conv3d(picture, flat), wanted)
     assert fit_tensor(torch.ones(1, 1, 3, 2, 2), torch.ones(1, 1, 5, 2, 2), "repeat") is None

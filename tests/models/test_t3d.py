@@ -106,3 +106,8 @@ def test_the_stem_for_scans_suits_small_patches(size: tuple[int, int, int]) -> N
     model = T3D(in_channels=3, clip_size=size, stem="half", strides="spacing", **SMALL)
     assert model(torch.randn(2, 3, *size)).shape == (2, 2)
     assert model.eval()(torch.randn(1, 3, *size)).shape == (1, 2)
+
+
+def test_a_network_of_one_block_does_not_speak_of_transitions() -> None:
+    assert T3D(blocks=(2,)).through_plane == "Mixes three slices in every dense layer."
+    assert "1 to 6 side by side" in T3D(blocks=(2, 2)).through_plane
