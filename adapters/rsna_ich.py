@@ -20,6 +20,7 @@ The table repeats some rows. Equal ones count once; contradictory ones are refus
 damaged pixels (ID_6431af929 in the published set) keeps its place in the list, so that reading its
 series stops and names it, and has no label; the manifest names it in a column `damaged`. With
 `on_bad: quarantine` and `on_gap: resample` or `keep` in the config the series is read without it.
+The same holds for images whose air was wrapped to the top of 12 bits, of which the set has some.
 
 Command: `medvid manifest rsna_ich ROOT -o manifest.csv`
 """

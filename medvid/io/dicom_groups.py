@@ -25,7 +25,7 @@ APART_BY_FOLDER = frozenset({"duplicate_slice", "repeated_positions", "uneven_st
 slices stay one: half of a series in each of two folders must not become two stacks."""
 
 PLACED = frozenset({"truncated", "bits", "modality_lut", "rescale_invalid"})
-PLACED |= {"high_bit", "no_rescale", "not_hu"}
+PLACED |= {"high_bit", "no_rescale", "no_air", "not_hu"}
 PLACED |= {"samples", "photometric", "syntax_unsupported", "codec_missing"}
 """Faults of an image's pixels: its place is known all the same."""
 

@@ -7,7 +7,7 @@ still perfectly readable.
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydicom.datadict import tag_for_keyword
@@ -50,6 +50,7 @@ KEYWORDS = (
     "RescaleSlope",
     "RescaleIntercept",
     "RescaleType",
+    "Units",
     "ModalityLUTSequence",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
@@ -69,6 +70,19 @@ DOUBLES = frozenset({"DiffusionBValue"})
 DS_CHARACTERS = 16
 """The standard's limit for one decimal string."""
 
+
+MODALITY_OF: Mapping[str, str] = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.128": "PT",
+    "1.2.840.10008.5.1.4.1.1.128.1": "PT",
+    "1.2.840.10008.5.1.4.1.1.130": "PT",
+}
+"""The modality of images that do not say it, by SOP class: plain, enhanced, legacy-converted."""
 
 UNKNOWN_SIGN = 2
 """PixelRepresentation is 0 (unsigned) or 1 (two's complement); from here on, or without any, no
@@ -171,6 +185,7 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
     written = values.text("NumberOfFrames")
     frames = int(written) if written.isdecimal() else 1
     thickness = values.numbers("SliceThickness", 1)
+    sop_class = values.text("SOPClassUID") or _storage_class(elements)
     return SliceHeader(
         path=path,
         uid=values.text("SeriesInstanceUID"),
@@ -178,8 +193,9 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         patient=patient_token(values.text("PatientID")),
         study=values.text("StudyInstanceUID"),
         space=values.text("FrameOfReferenceUID"),
-        modality=values.text("Modality") or "unknown",
-        sop_class=values.text("SOPClassUID") or _storage_class(elements),
+        # Some writers leave it out or spell it small; CT is HU or nothing all the same.
+        modality=values.text("Modality").upper() or MODALITY_OF.get(sop_class, "unknown"),
+        sop_class=sop_class,
         image_type=values.texts("ImageType"),
         position=values.numbers("ImagePositionPatient", 3),
         orientation=values.numbers("ImageOrientationPatient", 6),
@@ -197,6 +213,7 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         intercept=values.number("RescaleIntercept", 0.0),
         rescaled=bool(values.text("RescaleSlope") and values.text("RescaleIntercept")),
         rescale_type=values.text("RescaleType"),
+        units=values.text("Units").upper(),
         table=read_table(path) if "ModalityLUTSequence" in values else None,
         padding=padding,
         syntax=elements.syntax,

@@ -68,7 +68,7 @@ def choose_dtype(slices: Sequence[SliceHeader]) -> np.dtype[Any]:
             continue
         if not header.slope.is_integer() or not header.intercept.is_integer():
             return np.dtype(np.float32)
-        ends = [value * header.slope + header.intercept for value in _stored_range(header)]
+        ends = [value * header.slope + header.intercept for value in stored_range(header)]
         if header.modality != "CT" and not (INT16.min <= min(ends) and max(ends) <= INT16.max):
             return np.dtype(np.float32)
     return np.dtype(np.int16)
@@ -136,7 +136,8 @@ def _read_frames_into(headers: Sequence[SliceHeader], outs: Sequence[NDArray[Any
             _place(header, _check_shape(header, np.asarray(pixels)), out)
 
 
-def _stored_range(header: SliceHeader) -> tuple[int, int]:
+def stored_range(header: SliceHeader) -> tuple[int, int]:
+    """Returns the lowest and the highest value that the stored bits can hold."""
     stored = header.bits[1]
     return (-(1 << stored - 1), (1 << stored - 1) - 1) if header.signed else (0, (1 << stored) - 1)
 
@@ -158,7 +159,7 @@ def _place(header: SliceHeader, stored: NDArray[Any], out: NDArray[Any]) -> None
         low, high = header.padding
         padded = (stored >= low) & (stored <= high)
     if _is_inverted(header):
-        stored = (sum(_stored_range(header)) - stored.astype(np.int32)).astype(np.int32)
+        stored = (sum(stored_range(header)) - stored.astype(np.int32)).astype(np.int32)
     if header.table is not None:
         out[...] = look_up(header.table, stored)
     else:
@@ -176,7 +177,7 @@ def _rescale(
     if out.dtype != np.int16:
         out[...] = stored * np.float64(header.slope) + np.float64(header.intercept)
         return
-    ends = [value * header.slope + header.intercept for value in _stored_range(header)]
+    ends = [value * header.slope + header.intercept for value in stored_range(header)]
     if min(ends) < INT16.min or max(ends) > INT16.max:
         values = stored.astype(np.int64) * int(header.slope) + int(header.intercept)
         if padded is not None:

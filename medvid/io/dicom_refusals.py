@@ -9,6 +9,7 @@ import numpy as np
 from pydicom.pixels.decoders.base import get_decoder
 
 from medvid.io.dicom_elements import NATIVE, NO_PIXELS, UNCOMPRESSED
+from medvid.io.dicom_pixels import stored_range
 from medvid.io.dicom_slice import SECONDARY_CAPTURE, SliceHeader
 from medvid.io.dicom_tables import BROKEN
 from medvid.io.wording import count
@@ -63,6 +64,10 @@ PLUGINS: Mapping[str, str] = {
 HOUNSFIELD = frozenset({"", "HU", "HOUNSFIELD", "HOUNSFIELD UNITS", "US", "UNSPECIFIED"})
 """A RescaleType that leaves CT in HU; `US` is DICOM's word for unspecified, and without any word HU
 are meant. `HU_MOD` are modified ones."""
+
+NO_AIR_HU = -100
+"""Fat. CT that cannot hold even this cannot show the air around a patient; its scale was lost. Real
+scales begin near -1000 HU, and below."""
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 GREY = (*MONOCHROME, "")
@@ -180,6 +185,12 @@ def _refuse_scale(header: SliceHeader) -> tuple[str, str] | None:
     """Refuses values without a unit: slope and intercept are what makes HU of stored values."""
     if not np.isfinite([header.slope, header.intercept]).all() or header.slope == 0:
         return "rescale_invalid", "has a rescale slope of zero, or one that is not a number."
+    if header.modality == "PT" and header.table is None and not header.rescaled:
+        return (
+            "no_rescale",
+            "is PET without RescaleSlope and RescaleIntercept, which differ from slice to slice "
+            "and must stand in each: its values are in no unit. Export it again with them.",
+        )
     if header.modality != "CT" or header.table is not None:
         return None
     if not header.rescaled:
@@ -193,6 +204,16 @@ def _refuse_scale(header: SliceHeader) -> tuple[str, str] | None:
             "not_hu",
             "is called CT, and its RescaleType says that its values are no HU (modified ones, or a "
             "map of iodine or of atomic numbers). Leave it out.",
+        )
+    lowest = min(value * header.slope + header.intercept for value in stored_range(header))
+    if lowest > NO_AIR_HU:
+        sign = "a" if header.signed else "no"
+        return (
+            "no_air",
+            f"is CT that cannot show air: {header.bits[1]} bits with {sign} sign and its rescale "
+            f"hold no value below {lowest:.0f} HU. Mostly the intercept is missing and air was "
+            "wrapped to the top of the scale (12 bits without a sign: to about 3100). Export it "
+            "again with the scanner's intercept, or leave it out.",
         )
     return None
 

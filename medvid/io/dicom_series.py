@@ -20,6 +20,7 @@ from medvid.io.dicom_regularity import (
     require_straight,
     usual_step,
 )
+from medvid.io.dicom_scale import require_one_scale
 from medvid.io.dicom_slice import NEVER_MIXED, SECONDARY_CAPTURE, SPLITTING, SliceHeader
 from medvid.io.wording import agree, count, name_first
 
@@ -151,6 +152,7 @@ def build_series(images: Sequence[SliceHeader], *, on_gap: OnGap = "refuse") -> 
     if uneven is not None and on_gap == "refuse":
         raise uneven
     require_straight(slices, along)
+    require_one_scale(slices)
     if any(image.lenient for image in slices):
         notes.append("Numbers longer than 16 characters or with a decimal comma were read.")
     notes += [*_describe_mixture(slices), *describe_writing(slices)]

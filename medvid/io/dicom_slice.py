@@ -82,7 +82,7 @@ class SliceHeader:
         patient: the patient's token.
         study: StudyInstanceUID; stays inside the reader.
         space: FrameOfReferenceUID, the axes that positions count in; likewise.
-        modality: DICOM's word.
+        modality: DICOM's word, in capitals; `unknown` where neither it nor the SOP class is known.
         sop_class: SOPClassUID.
         image_type: ImageType's values.
         position: (x, y, z) mm of the first pixel's centre; None when absent.
@@ -100,6 +100,7 @@ class SliceHeader:
         intercept: of the same.
         rescaled: whether the file states slope and intercept.
         rescale_type: the unit that they lead to, in DICOM's word; "" when absent.
+        units: the same of PET, which has a tag of its own for it.
         table: the lookup table that stands in place of slope and intercept.
         padding: lowest and highest stored value that mean "outside"; None when absent.
         syntax: transfer syntax UID.
@@ -142,6 +143,7 @@ class SliceHeader:
     intercept: float
     rescaled: bool
     rescale_type: str
+    units: str
     table: Table | None
     padding: tuple[int, int] | None
     syntax: str

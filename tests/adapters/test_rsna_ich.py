@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from medvid.contract import GeometryError, Record, SourceError
 from medvid.data.manifest import write_manifest
 from medvid.io import open_stack
+from medvid.io.series_list import read_series_list
 from medvid.io.slice_truth import place_labels
 from medvid.sources import load_adapter
 
@@ -184,6 +186,23 @@ def test_a_damaged_image_stops_its_series_or_is_left_out(root: Path) -> None:
     labels = label_frames(record, lenient=True)
     assert sorted(labels) == [100, 110, 130, 140, 150]
     assert all(label["any"] == (grey >= 130) for grey, label in labels.items())
+
+
+def test_a_series_whose_air_was_wrapped_is_refused_and_its_images_are_named(root: Path) -> None:
+    wrapped = next(rsna_ich.records(root))
+    files = read_series_list(Path(wrapped.path))
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 0
+        dataset.RescaleIntercept = 0
+        dataset.save_as(file)
+    first, *others = rsna_ich.records(root)
+    assert first.extra["damaged"].split() == [file.name for file in files]
+    assert first.placed_labels == {}
+    assert [record.extra for record in others] == [{}, {}]
+    with pytest.raises(GeometryError) as caught:
+        open_stack(first.path)
+    assert caught.value.code == "no_air"
 
 
 def find_image(root: Path, grey: int) -> Path:

@@ -90,7 +90,7 @@ def test_an_oblique_series_with_its_own_scale(tmp_path: Path, volume: NDArray[np
         dataset.ImageOrientationPatient = [round(x, 9) for x in (both @ turn.T).ravel().tolist()]
         place = turn @ np.array(dataset.ImagePositionPatient, float)
         dataset.ImagePositionPatient = [round(x, 6) for x in place.tolist()]
-        dataset.RescaleSlope, dataset.RescaleIntercept = 0.5, -12.25
+        dataset.RescaleSlope, dataset.RescaleIntercept = 0.5, -512.25
 
     edit(tmp_path / "ct", change)
     (converted,) = convert(tmp_path / "ct", tmp_path / "out")

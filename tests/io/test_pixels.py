@@ -17,7 +17,6 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from medvid.contract import GeometryError
 from medvid.io import open_stack
 from medvid.io.scan import scan_tree
 from medvid.io.write import write_dicom_series
@@ -163,61 +162,6 @@ def test_without_a_word_the_highest_bit_is_the_usual_one(
 ) -> None:
     edit_all(series, lambda dataset: delattr(dataset, "HighBit"))
     np.testing.assert_array_equal(open_stack(series).read()[0], volume)
-
-
-LOST = [("RescaleSlope",), ("RescaleIntercept",), ("RescaleSlope", "RescaleIntercept")]
-
-
-def lose(dataset: pydicom.Dataset, keywords: tuple[str, ...]) -> None:
-    for keyword in keywords:
-        delattr(dataset, keyword)
-
-
-@pytest.mark.parametrize("keywords", LOST)
-def test_ct_without_a_rescale_is_not_called_hu(series: Path, keywords: tuple[str, ...]) -> None:
-    edit_all(series, lambda dataset: lose(dataset, keywords))
-    (row,) = scan_tree(series)
-    assert (row.verdict, row.code) == ("refused", "no_rescale")
-    assert "so its values are not known to be HU. Export it again with them" in row.reason
-    with pytest.raises(GeometryError) as caught:
-        open_stack(series)
-    assert caught.value.code == "no_rescale"
-
-
-def test_slices_without_a_rescale_are_not_mixed_with_others(
-    series: Path, volume: NDArray[np.int16]
-) -> None:
-    file = sorted(series.iterdir())[-1]
-    dataset = pydicom.dcmread(file)
-    lose(dataset, LOST[-1])
-    dataset.save_as(file)
-    (row,) = scan_tree(series)
-    assert (row.code, row.fix, row.files) == ("no_rescale", "on_bad=quarantine", (file.name,))
-    with pytest.raises(GeometryError):
-        open_stack(series)
-    np.testing.assert_array_equal(open_stack(series, on_bad="quarantine").read()[0], volume[:-1])
-
-
-def test_mr_needs_no_rescale(series: Path, volume: NDArray[np.int16]) -> None:
-    def make_mr(dataset: pydicom.Dataset) -> None:
-        lose(dataset, LOST[-1])
-        dataset.Modality = "MR"
-
-    edit_all(series, make_mr)
-    np.testing.assert_array_equal(open_stack(series).read()[0], volume + 1024)
-
-
-@pytest.mark.parametrize(
-    ("unit", "code"),
-    [
-        *(("HU", ""), ("[HU]", ""), ("US", ""), ("", "")),
-        *(("HU_MOD", "not_hu"), ("Z_EFF", "not_hu"), ("MGML", "not_hu")),
-    ],
-)
-def test_maps_that_are_called_ct_are_not_read_as_hu(series: Path, unit: str, code: str) -> None:
-    edit_all(series, lambda dataset: setattr(dataset, "RescaleType", unit))
-    (row,) = scan_tree(series)
-    assert row.code == code
 
 
 def add_table(dataset: pydicom.Dataset, first: int, entries: list[int]) -> None:
