@@ -18,16 +18,18 @@ from numpy.typing import NDArray
 from pydicom.pixels.utils import iter_pixels, pixel_array
 
 from medvid.contract import DataError, MedvidError
+from medvid.io.dicom_bits import (
+    AIR_HU,
+    clear_unused_bits,
+    describe_padding,
+    find_padding,
+    how_to_decode,
+    is_padded_beyond_bits,
+    stored_range,
+)
 from medvid.io.dicom_elements import DEFLATED
 from medvid.io.dicom_slice import SliceHeader
 from medvid.io.dicom_tables import look_up
-
-AIR_HU = -1024
-"""What stands outside the scanned circle: the lowest value of the ordinary CT scale."""
-
-OUTSIDE_BELOW_HU = -1000
-OUTSIDE_ABOVE_HU = 3071
-"""A padding value between these is also a tissue's: it is then no sign of outside, and stays."""
 
 THREADS = 4
 """Reading waits on the disk or network share; more threads brought nothing on two cores."""
@@ -84,13 +86,7 @@ def describe_pixels(header: SliceHeader) -> tuple[str, ...]:
         notes.append("Low values are shown bright (MONOCHROME1); the values are as they are.")
     if _is_inverted(header):
         notes.append("Grey values are stored inverted (MONOCHROME1) and were turned back.")
-    if header.padding is not None and header.modality == "CT":
-        low, high = header.padding
-        hu = f"{low * header.slope + header.intercept:.0f} HU"
-        if _padding_is_outside(header):
-            notes.append(f"Padding ({hu}) was mapped to air ({AIR_HU} HU).")
-        elif high * header.slope + header.intercept != AIR_HU:
-            notes.append(f"The padding value ({hu}) is also a tissue's, and was kept.")
+    notes += describe_padding(header)
     return tuple(notes)
 
 
@@ -115,7 +111,7 @@ def read_slices(slices: Sequence[SliceHeader], dtype: np.dtype[Any]) -> NDArray[
 
     def read_one(index: int) -> None:
         header, out = slices[index], volume[index]
-        _place(header, read_stored(header, out), out)
+        _place(header, _read_raw(header, out), out)
 
     if len(single) < THREADED_FROM:
         for index in single:
@@ -131,33 +127,27 @@ def _read_frames_into(headers: Sequence[SliceHeader], outs: Sequence[NDArray[Any
     with _explained(headers[0].path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         source = _source_of(headers[0])
-        decoded = iter_pixels(source, indices=[header.frame for header in headers])
+        indices = [header.frame for header in headers]
+        decoded = iter_pixels(source, indices=indices, **how_to_decode(headers[0]))
         for header, out, pixels in zip(headers, outs, decoded, strict=True):
             _place(header, _check_shape(header, np.asarray(pixels)), out)
-
-
-def stored_range(header: SliceHeader) -> tuple[int, int]:
-    """Returns the lowest and the highest value that the stored bits can hold."""
-    stored = header.bits[1]
-    return (-(1 << stored - 1), (1 << stored - 1) - 1) if header.signed else (0, (1 << stored) - 1)
 
 
 def _is_inverted(header: SliceHeader) -> bool:
     return header.photometric == "MONOCHROME1" and header.modality not in CALIBRATED
 
 
-def _padding_is_outside(header: SliceHeader) -> bool:
-    if header.padding is None or header.modality != "CT":
-        return False
-    ends = [value * header.slope + header.intercept for value in header.padding]
-    return max(ends) < OUTSIDE_BELOW_HU or min(ends) > OUTSIDE_ABOVE_HU
+def _place(header: SliceHeader, raw: NDArray[Any], out: NDArray[Any]) -> None:
+    """Writes an image's values into the stack.
 
-
-def _place(header: SliceHeader, stored: NDArray[Any], out: NDArray[Any]) -> None:
-    padded = None
-    if header.padding is not None and _padding_is_outside(header):
-        low, high = header.padding
-        padded = (stored >= low) & (stored <= high)
+    Args:
+        header: of the image.
+        raw: its pixels, with whatever lies in their unused bits.
+        out: where the values go; may be the memory of `raw`.
+    """
+    beyond = find_padding(header, raw) if is_padded_beyond_bits(header) else None
+    stored = clear_unused_bits(header, raw)
+    padded = find_padding(header, stored) if beyond is None else beyond
     if _is_inverted(header):
         stored = (sum(stored_range(header)) - stored.astype(np.int32)).astype(np.int32)
     if header.table is not None:
@@ -201,17 +191,24 @@ def _rescale(
         np.add(out, np.int16(header.intercept), out=out)
 
 
-def read_stored(header: SliceHeader, out: NDArray[Any] | None = None) -> NDArray[Any]:
+def read_stored(header: SliceHeader) -> NDArray[Any]:
     """Returns the values as they are stored, before any rescale.
 
     Args:
         header: of the image.
-        out: memory that may be used where pixels are 16 bits uncompressed and it is int16.
 
     Raises:
         DataError: when the pixels are cut off or cannot be decoded.
     """
-    allocated, stored = header.bits
+    return clear_unused_bits(header, _read_raw(header))
+
+
+def _read_raw(header: SliceHeader, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Returns pixels with their unused bits as they are; decoders mostly clear these.
+
+    `out` is memory that may be used where pixels are 16 bits uncompressed and it is int16.
+    """
+    allocated = header.bits[0]
     if header.offset < 0:
         return _decode(header)
     kind = np.dtype(f"<{'i' if header.signed else 'u'}{allocated // 8}")
@@ -228,13 +225,6 @@ def read_stored(header: SliceHeader, out: NDArray[Any] | None = None) -> NDArray
             code="truncated",
             files=[header.path],
         )
-    if stored < allocated:
-        # Old files keep overlays in the unused high bits.
-        if header.signed:
-            pixels <<= allocated - stored
-            pixels >>= allocated - stored
-        else:
-            pixels &= (1 << stored) - 1
     return pixels
 
 
@@ -242,13 +232,15 @@ def _decode(header: SliceHeader) -> NDArray[Any]:
     index = None if header.frame < 0 else header.frame
     with _explained(header.path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pixels = np.asarray(pixel_array(_source_of(header), index=index))
+        how = how_to_decode(header)
+        pixels = np.asarray(pixel_array(_source_of(header), index=index, **how))
     return _check_shape(header, pixels)
 
 
 def _source_of(header: SliceHeader) -> Path | pydicom.Dataset:
     """Returns what pydicom decodes pixels of; it inflates a deflated file only as a whole."""
-    return pydicom.dcmread(header.path) if header.syntax == DEFLATED else header.path
+    # A file without the preamble is read only by force.
+    return pydicom.dcmread(header.path, force=True) if header.syntax == DEFLATED else header.path
 
 
 def _check_shape(header: SliceHeader, pixels: NDArray[Any]) -> NDArray[Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from pydicom.pixels.decoders.base import get_decoder
 
+from medvid.io.dicom_bits import stored_range
 from medvid.io.dicom_elements import NATIVE, NO_PIXELS, UNCOMPRESSED
-from medvid.io.dicom_pixels import stored_range
 from medvid.io.dicom_slice import SECONDARY_CAPTURE, SliceHeader
 from medvid.io.dicom_tables import BROKEN
 from medvid.io.wording import count

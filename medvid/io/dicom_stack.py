@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvid.contract import GeometryError, Stack
-from medvid.io.dicom_pixels import AIR_HU, choose_dtype, describe_pixels, read_slices
+from medvid.io.dicom_bits import AIR_HU
+from medvid.io.dicom_pixels import choose_dtype, describe_pixels, read_slices
 from medvid.io.dicom_regularity import (
     directions,
     head,

@@ -209,6 +209,72 @@ def test_padding_becomes_air(series: Path, volume: NDArray[np.int16]) -> None:
     assert "Padding (-2000 HU) was mapped to air (-1024 HU)." in stack.notes
 
 
+def pad_beyond_bits(dataset: pydicom.Dataset, signed: bool) -> None:
+    """Stores 12 of 16 bits and pads seven rows with a value that needs more."""
+    stored = np.frombuffer(dataset.PixelData, "<u2").astype(np.int32)
+    if signed:
+        stored -= 1024
+        dataset.RescaleIntercept = 0
+    value = -30000 if signed else 63536
+    stored.reshape(48, 40)[:7] = value
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, int(signed)
+    dataset.PixelData = stored.astype("<i2" if signed else "<u2").tobytes()
+    dataset.add_new("PixelPaddingValue", "SS" if signed else "US", value)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("syntax", ["plain", "rle", "deflated", "big endian"])
+def test_padding_that_the_stored_bits_cannot_hold_becomes_air(
+    series: Path, volume: NDArray[np.int16], syntax: str, signed: bool
+) -> None:
+    for file in series.iterdir():
+        dataset = pydicom.dcmread(file)
+        pad_beyond_bits(dataset, signed)
+        if syntax == "rle":
+            dataset.compress(RLELossless, generate_instance_uid=False)
+        if syntax == "deflated":
+            dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        if syntax == "big endian":
+            swap_bytes(dataset)
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        little = syntax != "big endian"
+        pydicom.dcmwrite(file, dataset, implicit_vr=False, little_endian=little)
+    stack = open_stack(series)
+    assert (stack.read()[0, :, :7] == -1024).all()
+    np.testing.assert_array_equal(stack.read()[0, :, 7:], volume[:, 7:])
+    told = -30000 if signed else 62512
+    assert f"Padding ({told} HU) was mapped to air (-1024 HU)." in stack.notes
+
+
+def test_padding_that_no_pixel_can_have_is_not_noted(
+    series: Path, volume: NDArray[np.int16]
+) -> None:
+    def pack(dataset: pydicom.Dataset) -> None:
+        dataset.BitsStored, dataset.HighBit = 12, 11
+        dataset.compress(JPEG2000Lossless, generate_instance_uid=False)  # of 12 bits
+        dataset.add_new("PixelPaddingValue", "US", 63536)
+
+    edit_all(series, pack)
+    stack = open_stack(series)
+    np.testing.assert_array_equal(stack.read()[0], volume)
+    assert not any("adding" in note for note in stack.notes)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_what_has_no_preamble_is_decoded_as_well(
+    series: Path, volume: NDArray[np.int16], syntax: pydicom.uid.UID
+) -> None:
+    for file in series.iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.file_meta.TransferSyntaxUID = syntax
+        pydicom.dcmwrite(
+            file, dataset, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True
+        )
+        file.write_bytes(file.read_bytes()[132:])
+    assert [row.verdict for row in scan_tree(series, pixels=True)] == ["ok"]
+    np.testing.assert_array_equal(open_stack(series).read()[0], volume)
+
+
 def test_overlong_numbers_are_read_and_noted(series: Path, volume: NDArray[np.int16]) -> None:
     for file in series.iterdir():
         content = file.read_bytes()
