@@ -120,15 +120,12 @@ def _is_color(header: SliceHeader) -> bool:
 
 def refuse_place(header: SliceHeader) -> tuple[str, str] | None:
     """Returns reason code and sentence for an image whose place in the patient is unknown."""
-    absent = [
-        name
-        for name, value in (
-            ("ImagePositionPatient", header.position),
-            ("ImageOrientationPatient", header.orientation),
-            ("PixelSpacing", header.pixel_spacing),
-        )
-        if value is None
-    ]
+    told = {
+        "ImagePositionPatient": header.position,
+        "ImageOrientationPatient": header.orientation,
+        "PixelSpacing": header.pixel_spacing,
+    }
+    absent = [name for name, value in told.items() if value is None]
     if absent and header.sop_class.startswith(SECONDARY_CAPTURE):
         return "secondary_capture", "is a secondary capture (a screenshot) without a position."
     if header.position is None or header.orientation is None or header.pixel_spacing is None:
@@ -136,13 +133,19 @@ def refuse_place(header: SliceHeader) -> tuple[str, str] | None:
             "no_position",
             f"has no usable {absent[0]}, so its place in the patient is unknown.",
         )
-    numbers = np.array([*header.position, *header.orientation, *header.pixel_spacing])
+    odd = [name for name, value in told.items() if not np.isfinite(value or ()).all()]
+    if odd:
+        return (
+            "no_position",
+            f"has a number in its {odd[0]} that is not finite, so its place in the patient is "
+            "unknown.",
+        )
     row, column = np.array(header.orientation[:3]), np.array(header.orientation[3:])
     lengths = (float(row @ row), float(column @ column))
     straight = abs(float(row @ column)) <= ORTHOGONAL_TOLERANCE and all(
         abs(length - 1) <= ORTHOGONAL_TOLERANCE for length in lengths
     )
-    if not np.isfinite(numbers).all() or not straight or min(header.pixel_spacing) <= 0:
+    if not straight or min(header.pixel_spacing) <= 0:
         return (
             "orientation_invalid",
             "has rows and columns that are no perpendicular directions, or a pixel without size.",

@@ -240,3 +240,16 @@ def test_what_does_not_say_where_it_lies_has_no_measures(series: Path) -> None:
     (row,) = scan_tree(series)
     assert (row.verdict, row.code) == ("refused", "orientation_invalid")
     assert measured(row) == ("", 0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("keyword", ["ImagePositionPatient", "PixelSpacing"])
+@pytest.mark.parametrize("word", [b"nan", b"inf"])
+def test_a_place_that_is_no_number_is_named(series: Path, keyword: str, word: bytes) -> None:
+    file = series / "IM_0008.dcm"
+    image = pydicom.dcmread(file)
+    setattr(image, keyword, [7.7] * len(image[keyword].value))
+    image.save_as(file)
+    file.write_bytes(file.read_bytes().replace(b"7.7", word, 1))
+    (row,) = scan_tree(series)
+    assert (row.code, row.fix, row.files) == ("no_position", "on_bad=quarantine", (file.name,))
+    assert f"{file.name} has a number in its {keyword} that is not finite" in row.reason
