@@ -26,11 +26,11 @@ from typing import Literal, NoReturn
 import numpy as np
 
 from medvid.contract import Record, SourceError
+from medvid.io.endings import VIDEOS
 from medvid.io.ordering import natural_key
 from medvid.io.sheet import Row, Sheet, is_missing, read_sheet
 from medvid.io.sidecars import has_ending, is_of_macos
 from medvid.io.text_files import read_decimal
-from medvid.io.video import VIDEO_SUFFIXES
 
 _COLUMNS = {"youtube_id", "time_start", "time_end", "split"}
 _SPLITS = {
@@ -187,7 +187,7 @@ def _find_videos(root: Path) -> dict[str, Path]:
         subfolders.sort()
         for name in sorted(names):
             path = Path(folder, name)
-            if path.suffix.lower() in VIDEO_SUFFIXES and not is_of_macos(name):
+            if path.suffix.lower() in VIDEOS and not is_of_macos(name):
                 found.setdefault(path.stem, path)
     return found
 

@@ -27,9 +27,9 @@ from typing import NoReturn
 import numpy as np
 
 from medvid.contract import Record, SourceError
+from medvid.io.endings import VIDEOS
 from medvid.io.sidecars import is_of_macos
 from medvid.io.text_files import read_text, read_whole
-from medvid.io.video import VIDEO_SUFFIXES
 
 _PARTITIONS = {"train": "train_partition.txt", "test": "test_partition.txt"}
 _IDENTIFIER = re.compile(r"(?:[?&]v=|/)([A-Za-z0-9_-]{11})(?:[&#].*)?$")
@@ -165,7 +165,7 @@ def _find_videos(root: Path) -> dict[str, Path]:
         subfolders.sort()
         for name in sorted(names):
             path = Path(folder, name)
-            if path.suffix.lower() in VIDEO_SUFFIXES and not is_of_macos(name):
+            if path.suffix.lower() in VIDEOS and not is_of_macos(name):
                 found.setdefault(path.stem, path)
     return found
 

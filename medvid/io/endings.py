@@ -1,9 +1,10 @@
-"""Endings of the names of volumes, arrays and pictures, in lower case."""
+"""Endings of the names of volumes, arrays, videos and pictures, in lower case."""
 
 NIFTI = (".nii", ".nii.gz")
 NRRD = (".nrrd", ".nhdr")
 META_IMAGE = (".mha", ".mhd")
 ARRAYS = (".npy", ".npz")
+VIDEOS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 
 VOXEL_FILES = (".raw", ".zraw")
 """Belong to an .mhd or .nhdr header beside them."""

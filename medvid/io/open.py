@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medvid.contract import DataError, Stack
-from medvid.io.endings import ARRAYS, META_IMAGE, NIFTI, NRRD
 from medvid.io.geometry import PlaneOrAuto
+from medvid.io.kinds import find_kind
 
 DIRECTORY = "DICOMDIR"
 """The table of contents of a CD; its folder is read, as what it lists may have been moved."""
@@ -77,41 +77,65 @@ def open_stack(
         from medvid.io.frames import is_frame_folder, open_frames
 
         return open_frames(path) if is_frame_folder(path) else open_series(path)
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes).", code="zero_bytes", files=[path])
     if path.name.upper() == DIRECTORY:
         return open_series(path.parent)
-    return _open_file(path, series, plane, modality, open_series)
+    kind = find_kind(path)
+    if kind and kind != "dicom":
+        return open_file(path, kind, series=series, plane=plane, modality=modality)
+    return _open_dicom_file(path, open_series)
 
 
-def _open_file(
+def open_file(
     path: Path,
-    series: str | None,
-    plane: PlaneOrAuto,
-    modality: str | None,
-    open_series: Callable[[Path], Stack],
+    kind: str,
+    *,
+    series: str | None = None,
+    plane: PlaneOrAuto = "auto",
+    modality: str | None = None,
 ) -> Stack:
-    name = path.name.lower()
-    if name.endswith(NIFTI):
+    """Opens a volume file, an array or a video whose kind is known.
+
+    Args:
+        path: of the file.
+        kind: see `medvid.io.kinds.KINDS`.
+        series: as in `open_stack`, like what follows.
+        plane: as there.
+        modality: as there.
+
+    Raises:
+        DataError: when it cannot be read; names the file.
+        GeometryError: when its axes place no voxel.
+    """
+    _refuse_empty(path)
+    if kind == "nifti":
         from medvid.io.nifti import open_nifti
 
         return open_nifti(path, plane=plane, modality=modality)
-    if name.endswith((*NRRD, *META_IMAGE)):
+    if kind in ("nrrd", "mha"):
         from medvid.io.volumes import open_volume
 
         return open_volume(path, plane=plane, modality=modality)
-    if name.endswith(ARRAYS):
+    if kind == "array":
         from medvid.io.arrays import open_array
 
         return open_array(path, modality=modality, item=series)
+    from medvid.io.video import open_video
+
+    return open_video(path)
+
+
+def _refuse_empty(path: Path) -> None:
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes).", code="zero_bytes", files=[path])
+
+
+def _open_dicom_file(path: Path, open_series: Callable[[Path], Stack]) -> Stack:
     from medvid.io.dicom_headers import looks_like_dicom, read_header
     from medvid.io.series_list import ENDING
-    from medvid.io.video import is_video, open_video
 
-    if name.endswith(ENDING):
+    _refuse_empty(path)
+    if path.name.lower().endswith(ENDING):
         return open_series(path)
-    if is_video(path):
-        return open_video(path)
     with path.open("rb") as file:
         start = file.read(1024)
     if looks_like_dicom(start):

@@ -12,8 +12,9 @@ from pathlib import Path
 from medvid.contract import DataError
 from medvid.io.dicom_groups import count_lost, part_by_series, pick_lost
 from medvid.io.dicom_slice import Interner, SliceHeader
-from medvid.io.endings import ARRAYS, META_IMAGE, NIFTI, NRRD, PICTURES, VOXEL_FILES
+from medvid.io.endings import PICTURES, VOXEL_FILES
 from medvid.io.frames import is_frame_folder
+from medvid.io.kinds import name_kind
 from medvid.io.names import explain_name, is_writable, make_legible
 from medvid.io.scan_pool import CHUNK, PARALLEL_FROM, run_here, start_pool
 from medvid.io.scan_rows import ScanRow, refuse
@@ -26,7 +27,6 @@ from medvid.io.scan_tasks import (
     run_task,
 )
 from medvid.io.sidecars import explain_locked, has_dicom_mark, is_sidecar
-from medvid.io.video import is_video
 from medvid.io.wording import agree, count
 
 __all__ = ["ScanRow", "scan_tree"]
@@ -37,14 +37,6 @@ NOT_A_STACK = "not_a_stack"
 
 LISTED = 12
 """So many endings and names of files that are no scans stand in their row."""
-
-KINDS: Mapping[str, tuple[str, ...]] = {
-    "nifti": NIFTI,
-    "nrrd": NRRD,
-    "mha": META_IMAGE,
-    "array": ARRAYS,
-}
-"""A row's kind by the ending of the file's name."""
 
 
 def scan_tree(
@@ -195,17 +187,15 @@ def _holds_frames(folder: Path, files: Sequence[Path]) -> bool:
 
 
 def _name_kind(file: Path) -> str:
+    """Returns a kind by the name alone where it may be; `run_task` looks whether it is DICOM."""
+    if kind := name_kind(file.name):
+        return kind
     name = file.name.lower()
-    for kind, endings in KINDS.items():
-        if name.endswith(endings):
-            return kind
-    if is_video(file):
-        return "video"
-    header_beside = any(file.with_suffix(ending).exists() for ending in (".mhd", ".nhdr"))
-    if name.endswith(VOXEL_FILES) and header_beside:
-        return "ignored"
-    picture = name.endswith(PICTURES) and not has_dicom_mark(file)
-    return "ignored" if picture or is_sidecar(file) else "dicom"
+    other = name.endswith(PICTURES) or (
+        name.endswith(VOXEL_FILES)
+        and any(file.with_suffix(ending).exists() for ending in (".mhd", ".nhdr"))
+    )
+    return "ignored" if is_sidecar(file) or (other and not has_dicom_mark(file)) else "dicom"
 
 
 def _count_ignored(root: Path, files: Sequence[Path]) -> ScanRow:

@@ -20,7 +20,7 @@ from medvid.io.dicom_series import Fix, Refusal, Series, describe_writing
 from medvid.io.dicom_slice import SliceHeader, list_paths
 from medvid.io.dicom_stack import stack_from_series
 from medvid.io.geometry import nearest_plane
-from medvid.io.open import open_stack
+from medvid.io.open import open_file, open_stack
 from medvid.io.scan_extent import measure_images
 from medvid.io.wording import agree, count
 
@@ -81,7 +81,7 @@ class ScanRow:
 def describe_stack(path: Path, kind: str, pixels: bool) -> ScanRow:
     """Describes a volume file, a video or a folder of frames."""
     try:
-        stack = open_stack(path)
+        stack = open_stack(path) if kind == "frames" else open_file(path, kind)
         if pixels:
             _decode(stack, path)
         return _fill(ScanRow(str(path), kind), stack)

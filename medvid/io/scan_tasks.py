@@ -17,6 +17,7 @@ from medvid.io.scan_rows import (
     refuse,
     refuse_series,
 )
+from medvid.io.sidecars import has_dicom_mark
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class FileTask:
     """Files of one kind.
 
     Args:
-        kind: as in `ScanRow`; of `dicom` only the headers are read.
+        kind: as in `ScanRow`, by name; of `dicom` only the headers are read.
         paths: DICOM files, or one other file, or a folder of frames.
         files: how many files that are.
         pixels: whether volumes and videos are decoded.
@@ -51,7 +52,8 @@ class FileResult:
 
 def run_task(task: FileTask) -> FileResult:
     """Reads files; whatever goes wrong becomes a row."""
-    if task.kind != "dicom":
+    named = task.kind not in ("dicom", "frames")
+    if task.kind != "dicom" and not (named and has_dicom_mark(task.paths[0])):
         return FileResult(rows=[describe_stack(task.paths[0], task.kind, task.pixels)])
     result = FileResult()
     for file in task.paths:

@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 from medvid.contract import DataError, Stack
 from medvid.io.containers import count_missing_bytes
 
-VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
-
 # Headers count the frames that were sent to the encoder; some encoders hold the last one back.
 _PROMISED_TOO_MANY = 1
 
@@ -31,12 +29,6 @@ _PROMISED_TOO_MANY = 1
 _STILL_FORMATS = ("_pipe", "image2")
 
 _DEFAULT_RATE = 25.0  # frames a second (UCF101's), for files that name neither times nor a rate
-
-
-def is_video(path: str | Path) -> bool:
-    """Returns whether a path is a file whose name ends like a video's."""
-    path = Path(path)
-    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
 
 
 def open_video(path: str | Path) -> Stack:

@@ -1,5 +1,6 @@
 """NRRD, MHA and MHD through SimpleITK."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,18 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from medvid.contract import DataError, GeometryError, Stack
+from medvid.io.endings import META_IMAGE, NRRD
 from medvid.io.geometry import PlaneOrAuto, orient
 from medvid.io.held import HeldVolume
 from medvid.io.names import check_name
 from medvid.io.nifti import make_volume_stack
+
+READERS: Mapping[str, str] = {
+    **dict.fromkeys(NRRD, "NrrdImageIO"),
+    **dict.fromkeys(META_IMAGE, "MetaImageIO"),
+}
+"""SimpleITK's reader by ending. Left to itself, it would also read whatever else it knows, DICOM
+among it, without a rule of ours."""
 
 
 def open_volume(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None = None) -> Stack:
@@ -24,6 +33,7 @@ def open_volume(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None
     """
     check_name(path)  # SimpleITK ends the whole process at such a name
     reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO(READERS[path.suffix.lower()])
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -72,7 +82,7 @@ def _numpy_type(pixel_id: int) -> np.dtype[Any]:
 
 def _load(path: Path) -> NDArray[Any]:
     try:
-        image = SimpleITK.ReadImage(str(path))
+        image = SimpleITK.ReadImage(str(path), imageIO=READERS[path.suffix.lower()])
     except RuntimeError:
         raise _unreadable(path) from None
     # SimpleITK's arrays run (z, y, x); its affine's columns run x, y, z.

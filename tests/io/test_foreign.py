@@ -10,10 +10,15 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.uid import UID
 
-from medvid.contract import GeometryError
+import medvid.io.kinds as kinds_module
+import medvid.io.scan as scan_module
+import medvid.io.scan_tasks as tasks_module
+from medvid.contract import DataError, GeometryError
 from medvid.io import open_stack
+from medvid.io.kinds import KINDS
 from medvid.io.scan import ScanRow, scan_tree
-from medvid.io.sidecars import list_images
+from medvid.io.sidecars import has_dicom_mark, list_images
+from medvid.io.write import write_nifti
 
 Change = Callable[[pydicom.Dataset], None]
 
@@ -160,6 +165,46 @@ def test_a_slice_is_known_by_what_it_is_and_not_by_its_name(
         *(f"IM_000{number}.dcm" for number in range(1, 8)),
         name,
     }
+
+
+@pytest.mark.parametrize("ending", [ending for endings in KINDS.values() for ending in endings])
+def test_slices_that_are_called_like_volumes_are_slices_to_scan_and_to_open(
+    series: Path, volume: NDArray[np.int16], ending: str
+) -> None:
+    for file in series.iterdir():
+        file.rename(file.with_suffix(ending))
+    (row,) = scan_tree(series)
+    assert (row.kind, row.verdict, row.frames) == ("dicom", "ok", 8)
+    np.testing.assert_array_equal(open_stack(row.path).read()[0], volume)
+    with pytest.raises(DataError, match=f"IM_0003{ending} is a single DICOM file"):
+        open_stack(series / f"IM_0003{ending}")
+
+
+def test_a_slice_beside_a_header_file_is_not_taken_for_its_voxels(
+    series: Path, volume: NDArray[np.int16]
+) -> None:
+    (series / "IM_0008.dcm").rename(series / "IM_0008.raw")
+    (series / "IM_0008.mhd").write_text("ObjectType = Image\n", encoding="utf-8")
+    rows = {row.kind: row for row in scan_tree(series)}
+    assert (rows["dicom"].verdict, rows["dicom"].frames) == ("ok", 8)
+    assert rows["mha"].verdict == "refused"
+
+
+def test_the_first_bytes_of_a_file_are_asked_for_once(
+    series: Path, volume: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(path: Path) -> bool:
+        asked.append(path.name)
+        return has_dicom_mark(path)
+
+    for module in (kinds_module, scan_module, tasks_module):
+        monkeypatch.setattr(module, "has_dicom_mark", ask)
+    (series / "IM_0008.dcm").rename(series / "IM_0008.nii")
+    write_nifti(series.parent / "v.nii", volume, spacing=(5.0, 0.7, 0.8))
+    assert [row.kind for row in scan_tree(series.parent)] == ["dicom", "nifti"]
+    assert sorted(asked) == ["IM_0008.nii", "v.nii"]
 
 
 def test_a_directory_file_is_dicom_and_no_scan(series: Path, volume: NDArray[np.int16]) -> None:
