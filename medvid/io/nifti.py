@@ -5,7 +5,7 @@ inflated in one go by ISA-L where it is gzipped.
 """
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +18,9 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from medvid.contract import DataError, GeometryError, Stack
-from medvid.io.geometry import RAS_TO_LPS, Affine, Orientation, PlaneOrAuto, orient
+from medvid.io.geometry import Orientation, PlaneOrAuto, orient
 from medvid.io.held import HeldVolume
+from medvid.io.nifti_affine import read_affine
 from medvid.io.slice_truth import file_key
 
 GZIP_WINDOW = 31
@@ -32,17 +33,6 @@ INFLATE_ERROR: type[Exception] = cast("type[Exception]", isal_zlib.error)
 """Named here with its type: isal's stubs declare an object of it."""
 
 INT16 = np.iinfo(np.int16)
-
-SPATIAL_UNITS = 0b111
-"""The bits of the header's `xyzt_units` that say in what the voxels are measured."""
-
-UNITS: Mapping[int, tuple[str, float]] = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
-"""Of those bits: the name, and the mm in one. 2 is mm; 0 and what NIfTI does not know are taken for
-mm, as most writers leave them."""
-
-REAL_EDGES_MM = (1e-3, 1e2)
-"""A voxel's edge in mm after another unit was turned into mm: no scanner resolves less than a
-micrometre, and no slice is 10 cm thick. Beyond it the stated unit is what is wrong."""
 
 
 def open_nifti(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None = None) -> Stack:
@@ -60,13 +50,14 @@ def open_nifti(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None 
     Raises:
         DataError: when the file is no NIfTI, cut short, 4-D, or holds colours or complex numbers;
             on reading, when a CT holds values beyond int16.
-        GeometryError: when its affine is singular, or its unit makes voxels that no scanner has.
+        GeometryError: when its affine is singular or not known for certain, or its unit makes
+            voxels that no scanner has.
     """
     header, slope, intercept = _read_header(path)
     shape = _check_shape(path, header)
     _check_voxels(path, header)
     stored = np.dtype(header.get_data_dtype())
-    affine, said = _read_affine(path, header)
+    affine, notes = read_affine(path, header)
     try:
         orientation = orient(affine, shape, plane=plane)
     except GeometryError as error:
@@ -80,7 +71,7 @@ def open_nifti(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None 
         dtype=dtype,
         modality=modality or "unknown",
         rescale=lambda voxels: _rescale(path, voxels, slope, intercept, dtype),
-        notes=[*said, *_describe_codes(header)],
+        notes=notes,
     )
 
 
@@ -284,33 +275,3 @@ def _truncated(path: Path, detail: str) -> DataError:
         code="truncated",
         files=[path],
     )
-
-
-def _read_affine(path: Path, header: Any) -> tuple[Affine, list[str]]:
-    """Returns the (4, 4) affine to DICOM's patient axes in mm, and a sentence on another unit."""
-    affine: Affine = RAS_TO_LPS @ header.get_best_affine()
-    code = int(header["xyzt_units"]) & SPATIAL_UNITS
-    if code not in UNITS:
-        return affine, []
-    name, factor = UNITS[code]
-    affine[:3] *= factor
-    edges = np.linalg.norm(affine[:3, :3], axis=0)
-    told = " x ".join(f"{edge:.3g}" for edge in edges)
-    lowest, highest = REAL_EDGES_MM
-    if edges.min() < lowest or edges.max() > highest:
-        raise GeometryError(
-            f"{path}: the header says that its numbers are {name}, which makes voxels of {told} "
-            "mm. If they are mm, say so in the header (xyzt_units 2), or convert the volume again.",
-            code="affine_unreal",
-            files=[path],
-        )
-    return affine, [f"The header counts in {name}; turned into mm, voxels are {told} mm."]
-
-
-def _describe_codes(header: Any) -> list[str]:
-    if int(header["sform_code"]) or int(header["qform_code"]):
-        return []
-    return [
-        "The header has neither sform nor qform: left and right are not known for certain; the "
-        "axes are taken as right, front, head."
-    ]

@@ -12,8 +12,10 @@ from medvid.contract import DataError, GeometryError, Stack
 from medvid.io.endings import META_IMAGE, NRRD
 from medvid.io.geometry import PlaneOrAuto, orient
 from medvid.io.held import HeldVolume
+from medvid.io.lengths import turn_into_mm
 from medvid.io.names import check_name
 from medvid.io.nifti import make_volume_stack
+from medvid.io.volume_headers import read_unit
 
 READERS: Mapping[str, str] = {
     **dict.fromkeys(NRRD, "NrrdImageIO"),
@@ -29,7 +31,8 @@ def open_volume(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None
     Raises:
         DataError: when the file is cut short, no such file, not 3-D, or holds colours, or its name
             is not UTF-8.
-        GeometryError: when its axes are singular.
+        GeometryError: when its axes are singular, or the header does not state their spacing in a
+            unit of length.
     """
     check_name(path)  # SimpleITK ends the whole process at such a name
     reader = SimpleITK.ImageFileReader()
@@ -45,6 +48,8 @@ def open_volume(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None
     directions = np.array(reader.GetDirection()).reshape(3, 3)
     affine[:3, :3] = directions * np.array(reader.GetSpacing())
     affine[:3, 3] = reader.GetOrigin()
+    say_mm = 'space units "mm"' if path.suffix.lower() in NRRD else "DistanceUnits = mm"
+    notes = turn_into_mm(path, affine, read_unit(path), say_mm)
     try:
         orientation = orient(affine, (shape[0], shape[1], shape[2]), plane=plane)
     except GeometryError as error:
@@ -56,6 +61,7 @@ def open_volume(path: Path, *, plane: PlaneOrAuto = "auto", modality: str | None
         HeldVolume(lambda: _load(path)),
         dtype=dtype,
         modality=modality or "unknown",
+        notes=notes,
     )
 
 

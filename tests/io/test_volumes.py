@@ -8,7 +8,7 @@ import pytest
 import SimpleITK
 from numpy.typing import NDArray
 
-from medvid.contract import DataError
+from medvid.contract import DataError, GeometryError
 from medvid.io import open_stack
 from medvid.io.geometry import Plane, canonical_affine
 from medvid.io.scan import scan_tree
@@ -112,3 +112,96 @@ def test_rows_of_a_scan_name_the_format(tmp_path: Path, volume: NDArray[np.int16
     rows = scan_tree(tmp_path)
     found = [(Path(row.path).name, row.kind) for row in rows if row.verdict == "ok"]
     assert found == [("a.nrrd", "nrrd"), ("b.nhdr", "nrrd"), ("c.mha", "mha"), ("d.mhd", "mha")]
+
+
+NRRD_HEAD = "NRRD0005\ntype: int16\ndimension: 3\nsizes: 9 7 5\nencoding: raw\nendian: little\n"
+META_HEAD = "ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = 9 7 5\n"
+META_TAIL = "ElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+STEPS = "space: LPS\nspace directions: (0.8,0,0) (0,0.7,0) (0,0,5)\n"
+
+
+def write_text_header(path: Path, fields: str) -> Path:
+    """Writes a volume of (9, 7, 5) voxels with a header that SimpleITK would not write."""
+    nrrd = path.suffix == ".nrrd"
+    head = f"{NRRD_HEAD}{fields}\n" if nrrd else f"{META_HEAD}{fields}{META_TAIL}"
+    path.write_bytes(head.encode() + np.zeros((5, 7, 9), "<i2").tobytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("v.nrrd", "content: x\n"),
+        ("v.nrrd", "spacings: 0.8 0.7 nan\n"),
+        ("v.nrrd", "axis mins: 0 0 0\naxis maxs: 8 6 4\n"),
+        ("v.nrrd", "thicknesses: 0.8 0.7 5\n"),
+        ("v.nrrd", "# spacings: 0.8 0.7 5\n"),
+        ("v.nrrd", "space: LPS\nspace directions: (0.8,0,0) (0,0.7,0) none\n"),
+        ("v.nrrd", "space: LPS\nspace directions: (0.8,0,0) (0,0.7,0) (nan,nan,nan)\n"),
+        ("v.mha", ""),
+        ("v.mha", "ElementSpacing = 0.8 0.7 0\n"),
+        ("v.mha", "elementspacing = 0.8 0.7 5\n"),  # which its library does not know
+        ("v.mha", "Comment = ElementSpacing = 0.8 0.7 5\n"),
+    ],
+)
+def test_a_volume_that_does_not_state_its_spacing_is_refused(
+    tmp_path: Path, name: str, fields: str
+) -> None:
+    path = write_text_header(tmp_path / name, fields)
+    with pytest.raises(GeometryError, match="does not say how far its voxels lie apart") as caught:
+        open_stack(path)
+    assert (caught.value.code, caught.value.files) == ("no_spacing", (str(path),))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("v.nrrd", "spacings: 0.8 0.7 5\n"),
+        ("v.nrrd", "Spacings: 0.8 0.7 -5\n"),
+        ("v.nrrd", STEPS),
+        ("v.nrrd", f'{STEPS}space units: "mm" "mm" "mm"\n'),
+        ("v.nrrd", f'{STEPS}space units: "" "" ""\n'),
+        ("v.mha", "ElementSpacing = 0.8 0.7 5\n"),
+        ("v.mha", "ElementSpacing=0.8 0.7 5\nElementSize = 9 9 9\n"),
+        ("v.mha", "ElementSize = 0.8 0.7 5\n"),
+        ("v.mha", "ElementSpacing = 0.8 0.7 5\nDistanceUnits = mm\n"),
+        ("v.mha", "ElementSpacing = 0.8 0.7 5\nDistanceUnits = ?\n"),
+    ],
+)
+def test_every_way_to_state_a_spacing_is_read(tmp_path: Path, name: str, fields: str) -> None:
+    stack = open_stack(write_text_header(tmp_path / name, fields))
+    assert stack.spacing == pytest.approx((5.0, 0.7, 0.8))
+    assert stack.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "unit"),
+    [
+        ("v.nrrd", 'spacings: 800 700 5000\nunits: "um" "um" "um"\n', "micrometres"),
+        ("v.nrrd", 'spacings: 800 700 5000\nunits: "\u00b5m" "\u00b5m" "\u00b5m"\n', "micrometres"),
+        ("v.nrrd", f'{STEPS.replace("5)", "0.5)")}space units: "cm" "cm" "cm"\n', "cm"),
+        ("v.mha", "ElementSpacing = 800 700 5000\nDistanceUnits = um\n", "micrometres"),
+        ("v.mha", "ElementSpacing = 0.08 0.07 0.5\nDistanceUnits = cm\n", "cm"),
+    ],
+)
+def test_another_unit_is_turned_into_mm(tmp_path: Path, name: str, fields: str, unit: str) -> None:
+    stack = open_stack(write_text_header(tmp_path / name, fields))
+    edges = "8 x 7 x 5" if "directions" in fields else "0.8 x 0.7 x 5"
+    assert stack.notes == (f"The header counts in {unit}; turned into mm, voxels are {edges} mm.",)
+
+
+@pytest.mark.parametrize("units", ['"mm" "mm" "um"', '"pixel" "pixel" "pixel"', '"s" "s" "s"'])
+def test_what_is_no_length_or_several_is_refused(tmp_path: Path, units: str) -> None:
+    path = write_text_header(tmp_path / "v.nrrd", f"{STEPS}space units: {units}\n")
+    with pytest.raises(GeometryError, match="and medvid reads mm, cm, metres or micro") as caught:
+        open_stack(path)
+    assert caught.value.code == "unit_unknown"
+
+
+def test_a_unit_that_makes_no_scan_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = write_text_header(tmp_path / "v.nrrd", f'{STEPS}space units: "um" "um" "um"\n')
+    with pytest.raises(GeometryError, match=r'numbers are micrometres, .* .space units "mm"'):
+        open_stack(path)
+    path = write_text_header(tmp_path / "v.mha", "ElementSpacing = 0.8 0.7 5\nDistanceUnits = um\n")
+    with pytest.raises(GeometryError, match=r"numbers are micrometres, .* .DistanceUnits = mm"):
+        open_stack(path)
