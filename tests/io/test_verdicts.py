@@ -327,7 +327,7 @@ def test_an_error_that_no_reader_foresaw_is_a_row(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(rows_module, "open_stack", fail)
+    monkeypatch.setattr(rows_module, "open_file", fail)
     monkeypatch.setattr(rows_module, "stack_from_series", fail)
     rows = scan_tree(series)
     assert sorted((row.kind, row.verdict, row.code) for row in rows) == [
