@@ -310,12 +310,13 @@ def rescales(folder: Path) -> Sequence[Truth]:
     """Stored values mean something else in every slice."""
 
     def edit(image: Dataset, index: int) -> None:
-        image.RescaleSlope, image.RescaleIntercept = index + 1, 0
+        image.RescaleSlope = index + 1  # of the writer's intercept, so that air can be stored
         image.PixelData = (image.pixel_array // (index + 1)).astype("<u2").tobytes()
 
     truth = write_slices(folder, edit)
     stored = [(int(value) + 1024) // (index + 1) for index, value in enumerate(truth.values)]
-    return [Truth(truth.affine, tuple(float(n * (index + 1)) for index, n in enumerate(stored)))]
+    values = tuple(float(n * (index + 1) - 1024) for index, n in enumerate(stored))
+    return [Truth(truth.affine, values)]
 
 
 def inverted(folder: Path) -> Sequence[Truth]:

@@ -24,6 +24,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydicom.pixels.utils import pixel_array
 
 from medvid.contract import MedvidError, Stack
 from medvid.io import open_stack
@@ -367,6 +368,13 @@ def numbers_of(image: pydicom.Dataset, keyword: str) -> NDArray[np.float64]:
     return np.array([float(text) for text in texts if text != ""])
 
 
+def modality_of(image: pydicom.Dataset) -> str:
+    """Returns the modality of a file, by its SOP class where it does not say it."""
+    classes = {"1.2.840.10008.5.1.4.1.1.2": "CT", "1.2.840.10008.5.1.4.1.1.4": "MR"}
+    stored = image.get("SOPClassUID") or image.file_meta.get("MediaStorageSOPClassUID")
+    return str(image.get("Modality") or classes.get(str(stored), "")).upper()
+
+
 def pixels_of(image: pydicom.Dataset) -> NDArray[np.float64]:
     """Returns a file's values as pydicom decodes them: rescaled, upright, padding as air."""
     slope, intercept = (
@@ -384,14 +392,19 @@ def pixels_of(image: pydicom.Dataset) -> NDArray[np.float64]:
         del image.NumberOfFrames
     stored = image.pixel_array.astype(np.float64)
     padded = np.zeros(stored.shape, dtype=bool)
-    if "PixelPaddingValue" in image and image.get("Modality") == "CT":
+    modality = modality_of(image)
+    if "PixelPaddingValue" in image and modality == "CT":
         raw = image.PixelPaddingValue
         value = raw if isinstance(raw, int) else int.from_bytes(raw[:2], "little")
         if image.PixelRepresentation == 1 and value > 32767:
             value -= 65536
         hu = value * slope + intercept
-        padded = (stored == value) & (hu < -1000 or hu > 3071)
-    if image.PhotometricInterpretation == "MONOCHROME1" and image.get("Modality") not in UNITS:
+        sign = image.PixelRepresentation == 1
+        lowest = -(1 << image.BitsStored - 1) if sign else 0
+        beyond = not lowest <= value < lowest + (1 << image.BitsStored)
+        seen = pixel_array(image, correct_unused_bits=False) if beyond else stored
+        padded = (seen == value) & (hu < -1000 or hu > 3071)
+    if image.PhotometricInterpretation == "MONOCHROME1" and modality not in UNITS:
         bits = image.BitsStored
         low, high = (-(1 << bits - 1), (1 << bits - 1) - 1)
         stored = (low + high if image.PixelRepresentation == 1 else (1 << bits) - 1) - stored
