@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medvid.contract import DataError
+from medvid.evaluate.ties import settle_probabilities
 
 Texts = NDArray[Any]
 """Text of any length; checked at run time, `NDArray[np.str_]` would mean text of length 0."""
@@ -33,7 +34,7 @@ class Outcomes:
 
     Args:
         labels: (n,) class index, -1 when unknown; or (n, classes) of 0, 1 and NaN.
-        probabilities: (n, classes).
+        probabilities: (n, classes), those that differ by noise alone being equal.
         patients: (n,) names.
         keys: (n,) names of what was predicted: the case, or the case and its frame.
         folds: (n,).
@@ -159,6 +160,9 @@ def _explain_write_error(path: Path, error: OSError) -> DataError:
 def read_outcomes(table: pd.DataFrame, where: str = "the table of predictions") -> Outcomes:
     """Turns a table into arrays.
 
+    Probabilities that differ by the rounding of float32 alone become equal here, so that all
+    metrics, curves, tests and thresholds see the same ties: see `medvid.evaluate.ties`.
+
     Args:
         table: see the module.
         where: its name, for messages.
@@ -178,7 +182,7 @@ def read_outcomes(table: pd.DataFrame, where: str = "the table of predictions") 
     _check_doubles(table, keys.tolist(), where)
     return Outcomes(
         labels=_read_labels(table, classes, multilabel, where),
-        probabilities=probabilities,
+        probabilities=settle_probabilities(probabilities),
         patients=table["patient_id"].astype(str).to_numpy(np.str_),
         keys=keys.to_numpy(np.str_),
         folds=_read_numbers(table, "fold"),
@@ -194,7 +198,8 @@ def average_seeds(outcomes: Outcomes) -> Outcomes:
     sums = np.zeros((len(keys), len(outcomes.classes)))
     np.add.at(sums, place, outcomes.probabilities)
     mean = sums / np.bincount(place)[:, None]
-    return replace(outcomes.select(first), probabilities=mean)
+    # Seeds that stand in another order from case to case are summed in another order.
+    return replace(outcomes.select(first), probabilities=settle_probabilities(mean))
 
 
 def split_seeds(outcomes: Outcomes) -> list[Outcomes]:

@@ -8,6 +8,7 @@ import pandas as pd
 from medvid.config import Config
 from medvid.evaluate.measure import find_positive
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
+from medvid.evaluate.ties import settle_probabilities
 
 
 class OperatingPoint(NamedTuple):
@@ -52,6 +53,9 @@ def average_tables(
 ) -> pd.DataFrame:
     """Returns the mean of the folds' probabilities, and the decision.
 
+    It is decided on the mean as metrics see it, see `medvid.evaluate.ties`, so that `called` is
+    what the confusion matrix of the same table counts.
+
     Args:
         tables: one a fold, of the same rows.
         meta: what one of the checkpoints says of itself.
@@ -64,11 +68,12 @@ def average_tables(
     classes = meta["classes"]
     if meta["multilabel"]:
         return averaged
+    settled = settle_probabilities(averaged[names].to_numpy(dtype="float64"))
     if point is None:
-        averaged["called"] = [classes[k] for k in averaged[names].to_numpy().argmax(axis=1)]
+        averaged["called"] = [classes[k] for k in settled.argmax(axis=1)]
         return averaged
     (other,) = (name for name in classes if name != point.positive)
-    above = averaged[f"prob_{point.positive}"] >= point.threshold
+    above = settled[:, names.index(f"prob_{point.positive}")] >= point.threshold
     averaged["called"] = [point.positive if call else other for call in above]
     averaged["threshold"] = point.threshold
     averaged["threshold_method"] = point.method
