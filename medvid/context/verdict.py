@@ -125,9 +125,9 @@ def judge_controls(
 ) -> list[dict[str, Any]]:
     """Says of every control what it shows, and whether it is what it must be.
 
-    `permuted_labels` must be at chance in every study; if it is not, something beside the labels
-    tells the classes apart across the split. So few trainings that they could not tell are no
-    answer. Copies of the target tell no more than the narrowest window; where that is the target
+    `permuted_labels` must be at chance in every study; if it is not, training, prediction or scoring
+    is in error (no leak across the split shows there, see `medvid.evaluate.chance`). So few
+    trainings that they could not tell are no answer. Copies of the target tell no more than the narrowest window; where that is the target
     alone the two are one arm, and there is nothing to be met. The other controls answer questions
     of their own.
 
@@ -174,7 +174,10 @@ def _describe_chance(chance: Chance) -> str:
     if not chance.tells:
         sentence += " They are too few to tell: add seeds."
     elif not chance.holds:
-        sentence += " Something tells the classes apart across the split: find it first."
+        sentence += (
+            " The labels told nothing, so something is wrong in training, prediction or scoring: "
+            "find it first."
+        )
     return sentence
 
 

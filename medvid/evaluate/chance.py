@@ -1,5 +1,9 @@
 """Whether networks that were trained on dealt labels are at chance, training by training.
 
+It checks that training, prediction and scoring give chance where labels tell nothing. It finds no
+leak across the split: of a scan on both sides the network remembers a dealt label, which is chance
+as well. Shared patients and pixels are looked for by the audit of the folds.
+
 Such a network is no noise: it is some function of the image, and where all patients are built alike
 (a hippocampus from its head to its tail) that function orders their slices alike. One training may
 then have an AUC of .8 and the next of .3, on however many patients. Patients that are drawn anew
@@ -19,7 +23,7 @@ from medvid.evaluate.measure import find_positive
 from medvid.evaluate.predictions import read_outcomes
 
 REACH = 0.2
-"""Of the limits from the mean: with wider ones a leak that makes an AUC of .7 passes as chance."""
+"""Of the limits from the mean: with wider ones an error that gives an AUC of .7 passes as chance."""
 
 
 @dataclass(frozen=True)

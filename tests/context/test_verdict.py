@@ -74,18 +74,19 @@ def test_an_answer_that_dealt_labels_give_is_not_as_expected() -> None:
     )
     assert row["met"] is False
     assert "6 trainings" in row["sentence"]
-    assert "find it first" in row["sentence"]
+    assert "wrong in training, prediction or scoring: find it first" in row["sentence"]
+    assert "split" not in row["sentence"]  # a leak does not show here
 
 
 @pytest.mark.parametrize(
     ("chance", "met"),
     [
-        (Chance(0.93, 0.41, 1.0, 2), None),  # a leak would look like this
+        (Chance(0.93, 0.41, 1.0, 2), None),  # true labels that were scored would look like this
         (Chance(0.52, 0.41, 0.63, 6), True),
         (Chance(0.80, 0.55, 1.0, 3), False),
     ],
 )
-def test_trainings_too_few_to_tell_a_leak_are_not_as_expected(
+def test_trainings_too_few_to_tell_an_error_are_not_as_expected(
     chance: Chance, met: bool | None
 ) -> None:
     compared = [{"family": "controls", "a": "permuted_labels", "sentence": ""}]

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medvid.contract import Record
+from medvid.data.labels import permute_labels
 from medvid.evaluate import measure_chance
 
 FOLDS, SEEDS = 3, 3
@@ -43,3 +45,20 @@ def test_a_single_training_tells_nothing(folds: int, said: bool) -> None:
     table = make_dealt(np.random.default_rng(1))
     one = table[(table["seed"] == 0) & (table["fold"] < folds)]
     assert (measure_chance(one) is not None) is said
+
+
+def test_a_network_that_remembers_copies_of_the_tested_scans_is_at_chance_all_the_same() -> None:
+    cases, copies = 40, np.arange(40)  # each tested scan is a copy of a scan that was trained on
+    label = np.where(copies % 2, "b", "a")
+    records = [Record(f"t{k}", f"t{k}", f"t{k}", label=str(label[k])) for k in copies]
+    dealt = []
+    for training in range(9):
+        learnt = [one.label for one in permute_labels(records, seed=training)]
+        p = np.where(np.array(learnt) == "b", 0.9, 0.1)
+        names = [f"c{k}" for k in range(cases)]
+        own = {"case_id": names, "patient_id": names, "fold": 0, "seed": training}
+        dealt.append(pd.DataFrame({**own, "label": label, "prob_a": 1 - p, "prob_b": p}))
+    chance = measure_chance(pd.concat(dealt))
+    assert chance is not None
+    assert chance.holds
+    assert chance.tells
