@@ -8,7 +8,8 @@ STUDY = """{% extends "frame" %}
 <h2 id="curve">Performance by context</h2>
 {{ show.figures(figures, ["context"]) }}
 <div class="wide"><table>
-<caption>The same network, the same evidence, another window. {{ rule }}</caption>
+<caption>The same network, {% if same_evidence %}the same evidence, {% endif %}another window.
+{{ rule }}</caption>
 <thead><tr><th>Window</th><th class="number">mm</th><th class="number">{{ metric }}</th>
 <th class="number">{{ level }} interval</th><th class="number">mean of the folds</th>
 <th class="number">seeds</th><th class="number">log loss</th><th class="number">Brier</th>

@@ -78,6 +78,7 @@ def write_study_page(run: Path, result: Result) -> Path:
         level=f"{result['level']:.0%}",
         metric=NAMES.get(result["metric"], result["metric"]),
         rule=_describe_rule(result),
+        same_evidence=_is_same_evidence(result),
         patients=say_count(result["n_patients"], "patient"),
         windows=list_windows(result),
         differences=list_differences(result),
@@ -85,7 +86,7 @@ def write_study_page(run: Path, result: Result) -> Path:
         controls=list_controls(result),
         networks=list_networks(result),
         arms=list_arms(result),
-        learning_note=result.get("learning_note") or "",
+        learning_note=_describe_learning(result),
         planned=(result.get("planned") or {}).get("sentence", ""),
         subgroups=list_subgroups(result),
         mistakes=mistakes,
@@ -243,7 +244,7 @@ def _describe_evidence(result: Result) -> str:
     if result["task"] != "scan":
         target = "slice" if result["task"] == "slice" else "place"
         return f"Each {target} is decided from the window around it."
-    if result["positions"] == "every":
+    if _is_same_evidence(result):
         return (
             "A scan is decided from the windows around all of its slices, so that every arm sees "
             "every slice."
@@ -254,11 +255,40 @@ def _describe_evidence(result: Result) -> str:
     )
 
 
+def _is_same_evidence(result: Result) -> bool:
+    """Tells whether all windows see the same slices of a case, and differ in what they see at once.
+
+    A slice or a place is decided from its window alone, as a scan from its middle: there a wider
+    window also brings slices that a smaller one never sees.
+    """
+    return bool(result["task"] == "scan" and result["positions"] == "every")
+
+
 def _describe_rule(result: Result) -> str:
     answer = result["answer"]
     margin = answer.get("margin", result["margin"])
     best = result["arms"][answer["best"]]["title"] if answer.get("best") else "none"
     return f"W* is the smallest window not inferior to the best ({best}) by a margin of {margin:g}."
+
+
+def _describe_learning(result: Result) -> str:
+    """Says what the learning curve shows, and whether its arms were trained for equal steps."""
+    arms, widest = result["arms"], result["curve"][-1:]
+    steps = {
+        arms[name]["title"]: arms[name]["steps"]
+        for name in (*widest, *result["learning"])
+        if arms[name].get("steps")
+    }
+    note: str = result.get("learning_note") or ""
+    if not result["learning"] or not steps:
+        return note
+    if len(set(steps.values())) == 1:
+        return f"{note} All were trained for the same {next(iter(steps.values()))} steps.".strip()
+    told = ", ".join(f"{number} of {title}" for title, number in steps.items())
+    return (
+        f"{note} They were trained for different numbers of steps ({told}), so that part of the "
+        "change may be that of longer training."
+    ).strip()
 
 
 def _describe_delong(result: Result) -> str:

@@ -257,6 +257,32 @@ def test_the_page_says_which_class_is_positive(study: Path) -> None:
     assert "evaluate.positive" not in page
 
 
+@pytest.mark.parametrize(
+    ("task", "positions", "same"),
+    [("scan", "every", True), ("scan", "centre", False), ("slice", "every", False)],
+)
+def test_the_evidence_is_called_the_same_only_where_every_window_sees_every_slice(
+    study: Path, task: str, positions: str, same: bool
+) -> None:
+    change(study, task=task, positions=positions)
+    page = write_report(study).read_text(encoding="utf-8")
+    assert ("the same evidence" in page) is same
+    assert ("every arm sees every slice" in page) is same
+    assert "<caption>The same network, " in page
+
+
+def test_steps_that_differ_along_the_learning_curve_are_told(study: Path) -> None:
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "All were trained for the same 640 steps." in page
+    result = json.loads((study / "result.json").read_text(encoding="utf-8"))
+    arms = result["arms"]
+    for name in result["learning"]:
+        arms[name]["steps"] = 320
+    change(study, arms=arms)
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "trained for different numbers of steps (640 of 17 slices, 320 of " in page
+
+
 def test_scans_of_unlike_steps_have_a_range_of_lengths(study: Path) -> None:
     change(study, step_mm=5.0, steps_mm=[1.0, 5.0])
     page = write_report(study).read_text(encoding="utf-8")
