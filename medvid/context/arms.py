@@ -91,7 +91,8 @@ def list_arms(
             name=f"{widest.name}_share{round(100 * share)}",
             kind="learning",
             title=f"{widest.title}, {share:.0%} of the patients",
-            says=f"the widest window, trained on {share:.0%} of the training patients",
+            says=f"the widest window, trained on {share:.0%} of the training patients for as many "
+            "steps as on all of them",
             changes=_add_data(widest.changes, splits={"train_share": share}),
             share=share,
         )

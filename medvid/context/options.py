@@ -61,7 +61,7 @@ def context_options(
         seeds: trainings of every arm and fold.
         margin: of non-inferiority, in AUC; declared beforehand.
         learning_curve: shares of the training patients that the widest window is also trained
-            with, such as [0.25, 0.5].
+            with, such as [0.25, 0.5]; for as many steps, so for more epochs.
         subgroups: columns of the manifest; the answer is given for each of their values too.
         keep_checkpoints: keep all networks; otherwise those of the narrowest and the widest
             window's first seed, which the report looks into.

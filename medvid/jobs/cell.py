@@ -1,5 +1,6 @@
 """One cell of a study, trained in whatever process it was given to."""
 
+import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 
 from medvid.config import Config, merge, read_config
 from medvid.context.arms import Arm, list_arms
+from medvid.context.budget import keep_steps
 from medvid.context.cells import Cell, finish_cell, read_cell, tell_remedy
 from medvid.context.registration import STUDY, pick_versions
 from medvid.contract import DataError
@@ -52,6 +54,9 @@ def run_cell(study: Path, cell: Cell) -> None:
         job = open_arm(study, cell.arm)
         fold = read_arm_folds(study, arm)[cell.fold]
         folder = cell.folder(study)
+        if arm.share is not None:
+            whole = read_folds(read_json(name_splits(study, None)))[cell.fold]
+            job = give_equal_steps(job, fold, whole)
         title = f"{cell.arm}, seed {cell.seed}, fold {cell.fold}"
         train_fold(job, folder, cell.fold, fold, seed=cell.seed, title=title)
         finish_cell(cell, study, _describe_cell(job, folder, fold))
@@ -92,6 +97,22 @@ def read_cell_predictions(cell: Cell, study: Path, fold: Fold) -> pd.DataFrame:
                 files=[path],
             )
     return table
+
+
+def give_equal_steps(job: Job, fold: Fold, whole: Fold) -> Job:
+    """Returns the job by which a fold is trained for as many steps as one of all patients.
+
+    Args:
+        job: of the arm, its data prepared.
+        fold: of a share of the training patients.
+        whole: the same fold of all of them.
+    """
+    train = job.config["train"]
+    steps, of_all = (
+        math.ceil(len(job.data.loader(one.train, training=True, seed=0)) / train["accumulate"])
+        for one in (fold, whole)
+    )
+    return replace(job, train=keep_steps(train, steps, of_all))
 
 
 @contextmanager

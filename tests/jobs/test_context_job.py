@@ -62,6 +62,15 @@ def test_a_study_tests_every_case_once_a_seed_in_every_arm(project: Path) -> Non
         assert table.groupby("seed")["case_id"].nunique().to_dict() == {0: 24, 1: 24}
     assert result["arms"]["w1"]["parameters"] == result["arms"]["w3"]["parameters"]
     assert result["arms"]["w1"]["steps"] == result["arms"]["w3"]["steps"]
+    # half of the patients are trained for as many steps, and so for more epochs
+    assert result["arms"]["w3_share50"]["steps"] == result["arms"]["w3"]["steps"]
+    ends = [
+        json.loads((folder / "cells" / arm / "seed_0_fold_0" / "cell.json").read_text("utf-8"))
+        for arm in ("w3", "w3_share50")
+    ]
+    assert ends[0]["steps"] == ends[1]["steps"]
+    assert ends[0]["train_cases"] > ends[1]["train_cases"]
+    assert ends[0]["epochs"] < ends[1]["epochs"]
     assert result["arms"]["repeat"]["same_as"] == "w1"
     assert result["hash"] in (folder / "report.html").read_text(encoding="utf-8")
 
@@ -89,6 +98,12 @@ def test_a_plan_writes_no_study(project: Path) -> None:
     assert plan.tell()[0].startswith("12 cells in 4 arms")
     assert plan.width is not None
     assert not (project / "studies").exists()
+
+
+def test_a_plan_counts_a_share_of_the_patients_with_the_steps_of_all(project: Path) -> None:
+    plan = plan_context(read_config("tiny.yaml", [*TINY, "context.learning_curve=[0.25]"]))
+    minutes = {row["arm"]: row["minutes"] for row in plan.rows}
+    assert minutes["w3_share25"] == minutes["w3"] > 0
 
 
 def test_the_command_line_plans_and_runs(project: Path, run_cli: Cli) -> None:
@@ -173,7 +188,7 @@ def test_a_plan_without_a_width_says_why(project: Path) -> None:
     assert plan.tell()[1].startswith(
         "How wide the interval of a difference will be is not foretold"
     )
-    assert "of 12 tested patients 12 show `dark`" in plan.tell()[1]
+    assert "patients have several slices each" in plan.tell()[1]
 
 
 def of_slices(project: Path) -> list[str]:
