@@ -125,11 +125,11 @@ def judge_controls(
 ) -> list[dict[str, Any]]:
     """Says of every control what it shows, and whether it is what it must be.
 
-    `permuted_labels` must be at chance in every study; if it is not, training, prediction or scoring
-    is in error (no leak across the split shows there, see `medvid.evaluate.chance`). So few
-    trainings that they could not tell are no answer. Copies of the target tell no more than the narrowest window; where that is the target
-    alone the two are one arm, and there is nothing to be met. The other controls answer questions
-    of their own.
+    `permuted_labels` must be at chance in every study; if it is not, training, prediction or
+    scoring is in error (no leak across the split shows there, see `medvid.evaluate.chance`). So few
+    trainings that they could not tell are no answer. Copies of the target tell no more than the
+    narrowest window; where that is the target alone the two are one arm, and there is nothing to be
+    met. The other controls answer questions of their own.
 
     Args:
         compared: the comparisons of the study.

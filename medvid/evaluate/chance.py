@@ -23,7 +23,7 @@ from medvid.evaluate.measure import find_positive
 from medvid.evaluate.predictions import read_outcomes
 
 REACH = 0.2
-"""Of the limits from the mean: with wider ones an error that gives an AUC of .7 passes as chance."""
+"""Of the limits from the mean: with wider ones an error that makes an AUC .7 passes as chance."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from medvid.evaluate.measure import find_positive
 from medvid.jobs.outputs import claimed_folder
 from medvid.report.figures import plot_roc_comparison
 from medvid.report.html import write_comparison
-from medvid.train.runfolder import RunFolder, open_run_folder, read_json, write_json
+from medvid.report.mistakes import read_limits
+from medvid.report.results import read_metrics
+from medvid.train.runfolder import RunFolder, open_run_folder, write_json
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def compare(
     Raises:
         ConfigError: when the runs call different classes positive, or for a margin that
             is not above 0 and below 0.5.
-        DataError: when a run is not finished, or the cases, labels or classes differ.
+        DataError: when a run is not finished or its metrics.json is damaged, or the cases, labels
+            or classes differ.
     """
     check_auc_margin(margin)
     first, second = open_run_folder(run_a), open_run_folder(run_b)
@@ -66,8 +69,8 @@ def compare(
             tables[0],
             tables[1],
             positive=positive,
-            thresholds_a=_read_thresholds(first),
-            thresholds_b=_read_thresholds(second),
+            thresholds_a=read_limits(read_metrics(first.path)),
+            thresholds_b=read_limits(read_metrics(second.path)),
             common_only=common_only,
             margin=margin,
             resamples=resamples,
@@ -103,13 +106,6 @@ def _read_positive(first: RunFolder, second: RunFolder, tables: list[pd.DataFram
             code="different_positive",
         )
     return meant[0]
-
-
-def _read_thresholds(run: RunFolder) -> Any:
-    threshold = read_json(run.metrics).get("operating_point", {}).get("threshold", 0.5)
-    if isinstance(threshold, Mapping):
-        return {int(fold): value for fold, value in threshold.items()}
-    return threshold
 
 
 def _plot(

@@ -18,7 +18,8 @@ from medvid.evaluate.predictions import Outcomes
 from medvid.jobs.cell import find_arm, list_study_arms, read_arm_folds, read_study
 from medvid.jobs.decisions import read_arm_points
 from medvid.report.mistakes import read_limits
-from medvid.train.runfolder import RunFolder, read_json
+from medvid.report.results import read_metrics, read_result
+from medvid.train.runfolder import RunFolder
 
 Floats = NDArray[np.float64]
 Columns = NDArray[np.int64]
@@ -96,7 +97,7 @@ def pick_from_run(folder: Path, number: int) -> list[Pick]:
     run = RunFolder(folder)
     table = read_predictions(run.predictions_oof)
     positive = read_config(run.config)["evaluate"]["positive"]
-    calls = _call(_read_single(table), positive, read_limits(read_json(run.metrics)))
+    calls = _call(_read_single(table), positive, read_limits(read_metrics(run.path)))
     wrong, right = calls.rank(right=False), calls.rank(right=True)
     room = max(1, number // CONFIDENT_SHARE)
     errors = wrong[: number - min(room, len(right))]
@@ -131,7 +132,7 @@ def pick_flipped(folder: Path, number: int) -> list[Pick]:
     Raises:
         DataError: for several findings a case, or a study that is not finished.
     """
-    config, result = read_study(folder), read_json(folder / "result.json")
+    config, result = read_study(folder), read_result(folder)
     widest = _find_widest(config)
     table = read_predictions(folder / "predictions" / f"{widest.name}.csv")
     positive = name_positive(_read_single(table).classes, config["evaluate"]["positive"])
@@ -190,7 +191,7 @@ def pick_errors(folder: Path) -> list[Pick]:
 
 def _choose_looked_into(folder: Path, config: Config) -> Arm:
     """Returns the arm of W* where its networks were kept, else the widest window."""
-    widest, chosen = _find_widest(config), read_json(folder / "result.json")["answer"]["arm"]
+    widest, chosen = _find_widest(config), read_result(folder)["answer"]["arm"]
     if chosen is None:
         return widest
     arm = find_arm(config, chosen)

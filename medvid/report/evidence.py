@@ -1,16 +1,17 @@
 """What the files of a run folder say of its cases: refused, split, trained with what."""
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medvid.report.results import read_environment, read_splits
+
 
 def describe_partition(run: Path) -> str:
     """Says whether patients were kept together, from the files and not from the intention."""
-    folds = read_json(run / "splits.json")
+    folds = read_splits(run)
     manifest = run / "manifest.csv"
     if folds is None or not manifest.is_file():
         return "How the cases were split is not on record."
@@ -48,7 +49,7 @@ def count_refused(path: Path) -> dict[str, Any]:
 
 def list_environment(run: Path) -> list[tuple[str, str]]:
     """Lists versions and hardware, flat."""
-    known = read_json(run / "environment.json") or {}
+    known = read_environment(run)
     listed: list[tuple[str, str]] = []
     for name, value in known.items():
         if isinstance(value, Mapping):
@@ -57,11 +58,6 @@ def list_environment(run: Path) -> list[tuple[str, str]]:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             listed.append((str(name), shown))
     return listed
-
-
-def read_json(path: Path) -> Any:
-    """Returns what a JSON file says, None when it is absent."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def read_text(path: Path) -> str:

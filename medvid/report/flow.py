@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from medvid.report.counts import Counts
-from medvid.report.evidence import read_json, read_rows, read_text
+from medvid.report.evidence import read_rows, read_text
 from medvid.report.figures_run import Flow
+from medvid.report.results import read_splits
 from medvid.report.wording import say_count
 
 MOST_FOLDS = 6
@@ -37,7 +38,7 @@ def read_flow(run: Path, predicted: Counts) -> Flow | None:
         refused=tuple(sorted(counts.items(), key=lambda item: -item[1])),
         used=len(patients),
         detail=(say_count(len(set(patients.values())), "patient"), predicted.say_classes()),
-        parts=tuple(_list_parts(read_json(run / "splits.json") or [], patients)),
+        parts=tuple(_list_parts(read_splits(run) or [], patients)),
     )
 
 

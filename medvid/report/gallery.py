@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medvid.contract import DataError
-from medvid.report.evidence import read_json
+from medvid.report.results import read_pictures
 
 MOST_CASES = 16
 """Players on a page; more scroll badly and weigh much."""
@@ -92,9 +92,10 @@ def read_gallery(
         findings: a case has several findings; then pictures are not made.
 
     Raises:
-        DataError: when an array that the index names is missing or no uint8 (T, H, W).
+        DataError: when the index is damaged, or an array that it names is missing or no uint8
+            (T, H, W).
     """
-    listed = read_json(run / "cases" / "index.json")
+    listed = read_pictures(run)
     if not listed:
         return Gallery(note=NONE_OF_FINDINGS if findings else NONE_MADE)
     order = list(GROUPS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medvid.contract import DataError
 from medvid.report.comparison import write_comparison
-from medvid.report.evidence import read_json
+from medvid.report.results import read_metrics, read_result
 from medvid.report.run_page import write_run_page
 from medvid.report.study_page import has_findings, write_study_page
 
@@ -25,14 +25,14 @@ def write_report(folder: str | Path) -> Path:
             predictions_oof.csv.
 
     Raises:
-        DataError: when there is neither metrics.json nor result.json, or a page cannot be written.
+        DataError: when there is neither metrics.json nor result.json, one of the files is damaged,
+            or a page cannot be written.
     """
     run = Path(folder)
     check_finished(run)
-    result = read_json(run / "result.json")
-    if result is not None:
-        return write_study_page(run, result)
-    return write_run_page(run, read_json(run / "metrics.json"))
+    if (run / "result.json").is_file():
+        return write_study_page(run, read_result(run))
+    return write_run_page(run, read_metrics(run))
 
 
 def takes_gallery(folder: str | Path) -> bool:
@@ -42,10 +42,9 @@ def takes_gallery(folder: str | Path) -> bool:
         DataError: when a file of the folder is damaged.
     """
     run = Path(folder)
-    result = read_json(run / "result.json")
-    if result is not None:
-        return not has_findings(run, result)
-    return bool(read_json(run / "metrics.json")["task"] != "multilabel")
+    if (run / "result.json").is_file():
+        return not has_findings(run, read_result(run))
+    return bool(read_metrics(run)["task"] != "multilabel")
 
 
 def check_finished(run: Path) -> None:

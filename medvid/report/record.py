@@ -9,13 +9,13 @@ from medvid.report.evidence import (
     count_refused,
     describe_partition,
     list_environment,
-    read_json,
     read_rows,
     read_text,
 )
 from medvid.report.figures_run import plot_flow
 from medvid.report.flow import list_partitions, read_flow
 from medvid.report.render import Figures, write_table
+from medvid.report.results import read_splits
 
 
 def make_record(run: Path, counts: Counts, figures: Figures, settings: str) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def make_record(run: Path, counts: Counts, figures: Figures, settings: str) -> d
         write_table(run / "tables" / "flow.csv", ("step", "what", "n"), rows)
     manifest = run / "manifest.csv"
     cases = read_rows(manifest) if manifest.is_file() else []
-    table = describe_patients(cases, list_partitions(read_json(run / "splits.json") or []))
+    table = describe_patients(cases, list_partitions(read_splits(run) or []))
     if table.columns:
         write_table(
             run / "tables" / "characteristics.csv",

@@ -73,6 +73,28 @@ def test_the_margin_decides_what_is_equivalent(finished: Path, run_cli: Cli) -> 
     assert "Run A and Run B are equivalent within 0.05: AUC" in answer.out
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text[: len(text) // 2], "is no JSON"),
+        (lambda text: "{}", "it has no `task`"),
+        (lambda text: text.replace('"operating_point"', '"point"'), "no `operating_point`"),
+    ],
+)
+def test_runs_whose_metrics_are_damaged_are_not_compared_at_a_threshold_of_a_half(
+    finished: Path, run_cli: Cli, change: Callable[[str], str], said: str
+) -> None:
+    path = copy_run(finished) / "metrics.json"
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+    answer = run_cli("compare", "run", "other", "-o", "same")
+    assert answer.code == 3, answer.err
+    told = " ".join(answer.err.split())
+    assert "metrics.json is damaged: it" in told
+    assert said in told
+    assert "medvid train --resume" in told
+    assert not (finished / "same").exists()
+
+
 @pytest.mark.parametrize("margin", ["-1", "0", "0.5", "5", "nan"])
 def test_a_margin_that_no_difference_of_aucs_can_have_is_refused(
     finished: Path, run_cli: Cli, margin: str

@@ -43,7 +43,9 @@ def test_patients_of_one_row_each_have_a_width(slices: bool) -> None:
 def test_patients_of_several_cases_of_one_class_count_once_and_it_is_said() -> None:
     width = foretell(ONE_EACH | {"p1": ["sick", "sick"]})
     assert (width["n_patients"], width["prevalence"]) == (20, 0.5)
-    assert width["sentence"].endswith("Patients with several cases were counted as if they had one.")
+    assert width["sentence"].endswith(
+        "Patients with several cases were counted as if they had one."
+    )
 
 
 @pytest.mark.parametrize(
