@@ -1,5 +1,6 @@
 """One cell of a study, trained in whatever process it was given to."""
 
+import hashlib
 import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +27,7 @@ from medvid.jobs.folds import train_fold
 from medvid.jobs.job import Job, open_job
 from medvid.jobs.network import find_model_section
 from medvid.jobs.resume import recall_cases
-from medvid.train.runfolder import TEST_PREDICTIONS, RunFolder, read_json
+from medvid.train.runfolder import TEST_PREDICTIONS, VAL_PREDICTIONS, RunFolder, read_json
 
 _ONE_AT_A_TIME = threading.Lock()
 """torch's random numbers belong to the process: two cells in two threads would mix theirs."""
@@ -74,7 +75,6 @@ def check_finished(study: Path, cells: Iterable[Cell]) -> None:
     arms = {cell.arm for cell in finished}
     folds = {name: read_arm_folds(study, find_arm(config, name)) for name in arms}
     for cell in finished:
-        read_cell(cell, study)
         read_cell_predictions(cell, study, folds[cell.arm][cell.fold])
 
 
@@ -82,9 +82,11 @@ def read_cell_predictions(cell: Cell, study: Path, fold: Fold) -> pd.DataFrame:
     """Returns the held-out predictions of a finished cell.
 
     Raises:
-        DataError: when the table is missing or damaged, or lacks a case of the fold.
+        DataError: when the table is missing or damaged, lacks a case of the fold, or was changed
+            since the cell was finished.
     """
     path = cell.folder(study) / TEST_PREDICTIONS
+    noted = read_cell(cell, study).get("sha256", {})
     with tell_remedy(cell, study):
         table = read_predictions(path)
         read_outcomes(table, str(path))
@@ -96,7 +98,28 @@ def read_cell_predictions(cell: Cell, study: Path, fold: Fold) -> pd.DataFrame:
                 code="no_predictions",
                 files=[path],
             )
+        _refuse_changed(path.parent, noted)
     return table
+
+
+def _refuse_changed(folder: Path, noted: Mapping[str, str]) -> None:
+    """Stops at tables that are not what the cell wrote; cells of earlier versions noted nothing."""
+    changed = [folder / name for name in noted if _digest_tables(folder).get(name) != noted[name]]
+    if changed:
+        raise DataError(
+            f"{changed[0]} was changed or lost since its cell was finished: its SHA-256 is not the "
+            "one that cell.json notes, so the answer would not be of what was trained.",
+            code="changed_predictions",
+            files=changed,
+        )
+
+
+def _digest_tables(folder: Path) -> dict[str, str]:
+    """Returns the SHA-256 of the tables of predictions that a cell left."""
+    paths = [folder / name for name in (VAL_PREDICTIONS, TEST_PREDICTIONS)]
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()
+    }
 
 
 def give_equal_steps(job: Job, fold: Fold, whole: Fold) -> Job:
@@ -194,6 +217,7 @@ def _describe_cell(job: Job, folder: Path, fold: Fold) -> dict[str, Any]:
         "clip": {"channels": shape.channels, "size": shape.size, "spacing": shape.spacing},
         "steps_mm": None if shape.spacing is None else _find_steps(job, shape.spacing[0]),
         "environment": pick_versions(),
+        "sha256": _digest_tables(folder),
     }
 
 

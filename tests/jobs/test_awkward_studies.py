@@ -194,6 +194,33 @@ def test_a_damaged_cell_stops_a_resume_before_others_are_trained_with_the_remedy
     assert damaged.read_text(encoding="utf-8") == whole or file == "cell.json"
 
 
+@pytest.mark.parametrize("noted", [True, False])
+def test_predictions_that_were_edited_stop_a_resume_unless_nothing_was_noted_of_them(
+    studied: Path, noted: bool
+) -> None:
+    cell = sorted(path.parent for path in studied.glob("cells/*/*/cell.json"))[-1]
+    facts = json.loads((cell / "cell.json").read_text(encoding="utf-8"))
+    assert list(facts["sha256"]) == ["predictions_test.csv"]
+    if not noted:  # as a cell of an earlier version
+        del facts["sha256"]
+        (cell / "cell.json").write_text(json.dumps(facts), encoding="utf-8")
+    path = cell / "predictions_test.csv"
+    whole = path.read_text(encoding="utf-8")
+    table = pd.read_csv(path)
+    table["prob_dark"] = np.where(table["label"] == "dark", 0.9, 0.1)
+    table.assign(prob_bright=1 - table["prob_dark"]).to_csv(path, index=False)
+    if not noted:
+        study_context(resume=studied, jobs=1)
+        return
+    with pytest.raises(DataError, match="changed or lost since its cell was finished") as refused:
+        study_context(resume=studied, jobs=1)
+    assert refused.value.files == (str(path),)
+    assert f"Delete the cell's folder {cell}, and" in refused.value.message
+    shutil.rmtree(cell)
+    study_context(resume=studied, jobs=1)
+    assert path.read_text(encoding="utf-8") == whole
+
+
 @pytest.fixture(scope="module")
 def trained_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study, trained once; read only."""
