@@ -219,8 +219,7 @@ class Unit3D(nn.Module):
         self, before: int, after: int, kernel: Size, stride: Size, norm: str, gamma: bool
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(before, after, kernel, stride, bias=False)
-        self.kernel, self.stride = kernel, stride
+        self.conv = SameConv3d(before, after, kernel, stride, bias=False)
         self.norm = cast("nn.BatchNorm3d | nn.GroupNorm", NORMS[norm](after))
         self.norm.eps = EPS
         if not gamma:
@@ -229,10 +228,19 @@ class Unit3D(nn.Module):
 
     def forward(self, maps: Maps, mask: MaybeMask) -> Behind:
         """Returns the maps and their mask."""
-        maps, padding = pad_same(maps, mask, self.kernel, self.stride)
-        maps = functional.conv3d(maps, self.conv.weight, None, self.stride, padding)
-        mask = pool_mask(mask, self.stride[0])
+        maps = self.conv(maps, mask)
+        mask = pool_mask(mask, self.conv.stride[0])
         return functional.relu(self.norm(maps, mask), inplace=True), mask
+
+
+class SameConv3d(nn.Conv3d):
+    """Convolution that pads as TensorFlow does, by the size at hand: `padding` plays no part."""
+
+    def forward(self, maps: Maps, mask: MaybeMask = None) -> Float[Tensor, "batch maps2 t2 h2 w2"]:
+        """Returns the maps, of which padding frames are not zeroed yet."""
+        kernel, stride = cast("Size", self.kernel_size), cast("Size", self.stride)
+        maps, padding = pad_same(maps, mask, kernel, stride)
+        return functional.conv3d(maps, self.weight, self.bias, stride, padding)
 
 
 class Mixed(nn.Module):
