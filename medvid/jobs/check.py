@@ -8,6 +8,7 @@ from medvid.config import Config
 from medvid.data.pairs import ANSWERS
 from medvid.data.splits import Fold
 from medvid.evaluate.measure import name_positive
+from medvid.jobs.clip_length import refuse_lengths
 from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.job import Job, open_job
 from medvid.jobs.network import build_network, find_model_section
@@ -61,11 +62,14 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
     if frozen:
         findings.add("frozen", f"{len(frozen)} of {len(list(network.parameters()))} weights")
     build_optimizer(job.config["train"]["optimizer"], network)  # its patterns fit the network
-    folds = [] if job.overfit else data.folds(job.seed)
-    cases = folds[0].train if folds else choose_cases(data.records, data.space, job.overfit)
+    if job.overfit:
+        cases = choose_cases(data.records, data.space, job.overfit)
+        folds = [Fold(0, 0, train=cases, val=(), test=cases)]
+    else:
+        folds = data.folds(job.seed)
+    refuse_lengths(network, data, folds, augment=not job.overfit)
     if job.init is not None:
-        planned = folds or [Fold(0, 0, train=tuple(cases), val=(), test=tuple(cases))]
-        starts = plan_starts(job.init, dict(enumerate(planned)), data.records)
+        starts = plan_starts(job.init, dict(enumerate(folds)), data.records)
         head = find_head(find_model_section(job.config), data.space, shape)
         report = start_network(network, job.init, starts[0], data.space, head, shape.channels)
         findings.add("start", f"fold 0 from {starts[0].name()}: {report.summarize()}")
@@ -78,11 +82,11 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
     )
     describe_steps(
         network,
-        data.loader(cases, training=True, seed=job.seed),
+        data.loader(folds[0].train, training=True, seed=job.seed),
         criterion,
         multilabel=data.space.multilabel,
         epochs=job.config["train"]["epochs"],
-        folds=max(1, len(folds)),
+        folds=len(folds),
         findings=findings,
     )
 
@@ -95,6 +99,7 @@ def _try_pairs(opened: Pretraining, data: TaskData, findings: Findings) -> None:
     origin = find_teachers(opened.options, data.records, dict(enumerate(folds)))[0]
     matcher = build_matcher(job, opened.options, origin, shape, job.seed)
     describe_network(matcher.student, shape, findings)
+    refuse_lengths(matcher.student, data, folds)
     findings.add("teacher", f"{type(matcher.teacher).__name__}, fold 0 from {origin.name()}")
     build_optimizer(job.config["train"]["optimizer"], matcher)
     criterion = build_loss(

@@ -10,6 +10,7 @@ from rich.console import Console
 from medvid.data.labels import list_labels
 from medvid.data.splits import Fold
 from medvid.evaluate import read_outcomes, write_predictions
+from medvid.jobs.clip_length import refuse_lengths
 from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.decisions import choose_operating_point
 from medvid.jobs.job import Job
@@ -48,12 +49,17 @@ def train_fold(
         title: before every line of progress, such as `fold 1/5`.
         console: where progress is shown.
         origin: the weights that the network is started from, of `plan_starts`.
+
+    Raises:
+        DataError: when a case's clips have a length that the network does not take.
+        TrainingInterrupted: on Ctrl+C.
     """
     if (folder / TEST_PREDICTIONS).exists():
         return
     data = job.data
     shape = read_clip_shape(data)
     network = build_network(find_model_section(job.config), data.space, shape, seed)
+    refuse_lengths(network, data, [fold], augment=not job.overfit)
     meta = describe_for_checkpoint(job.config, data, shape) | {"fold": number}
     if job.init is not None:
         meta["init"], said = begin_fold(
