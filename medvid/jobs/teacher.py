@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medvid.build import Spec, validate_options
+from medvid.build import Spec, build, validate_options
 from medvid.config import Config
 from medvid.contract import ConfigError, DataError, Record
 from medvid.data.labels import LabelSpace
@@ -22,8 +22,22 @@ from medvid.jobs.start import Init, find_head, start_network
 from medvid.train.distributed import find_place
 from medvid.train.matching import HIDDEN, Compare, PairMatcher, count_features, refuse_teacher
 from medvid.train.runfolder import read_json, write_json
+from medvid.transforms import TRANSFORMS
+from medvid.transforms.normalise import (
+    Grey,
+    Normalise,
+    Percentiles,
+    RepeatChannels,
+    Scale,
+    ZScore,
+)
+from medvid.transforms.protocol import Transform
+from medvid.transforms.window import Window
 
 MATCH = LabelSpace(ANSWERS, multilabel=False)
+
+VALUE_TRANSFORMS = (Grey, Normalise, Percentiles, RepeatChannels, Scale, Window, ZScore)
+"""Transforms that say on what scale a network is given its voxels; nothing in them is random."""
 
 
 def pretrain_options(
@@ -102,7 +116,7 @@ def build_matcher(
     head = find_head(spec, MATCH, shape)
     for name, parameter in student.named_parameters():
         parameter.requires_grad_(name not in head)  # nothing here asks for classes
-    teacher = load_teacher(options, origin, shape)
+    teacher = load_teacher(options, origin, shape, job.data.transforms)
     lengths = (
         count_features(student, (shape.channels, *shape.size)),
         count_features(teacher, (shape.channels, 1, *shape.size[1:])),
@@ -112,11 +126,20 @@ def build_matcher(
         return PairMatcher(student, teacher, lengths, tuple(options["hidden"]), options["compare"])
 
 
-def load_teacher(options: Mapping[str, Any], origin: Origin, shape: ClipShape) -> nn.Module:
+def load_teacher(
+    options: Mapping[str, Any], origin: Origin, shape: ClipShape, transforms: Mapping[str, Any]
+) -> nn.Module:
     """Builds the teacher and fills in its weights.
 
+    Args:
+        options: of the section `pretrain`.
+        origin: its weights.
+        shape: of the student's clips.
+        transforms: the section `transforms`: the teacher looks at the student's clips.
+
     Raises:
-        ConfigError: when it cannot look at the student's frames one by one.
+        ConfigError: when it cannot look at the student's frames one by one, or was trained on
+            another scale of values.
         DataError: when the weights are of another model.
     """
     if options["teacher_model"] is None:
@@ -128,6 +151,7 @@ def load_teacher(options: Mapping[str, Any], origin: Origin, shape: ClipShape) -
                 f"{shape.channels}. Use the teacher's transforms.",
                 code="no_teacher",
             )
+        _refuse_other_values(origin, meta["transforms"], transforms)
     else:
         frame = replace(shape, size=(1, *shape.size[1:]))
         spec = options["teacher_model"]
@@ -136,6 +160,44 @@ def load_teacher(options: Mapping[str, Any], origin: Origin, shape: ClipShape) -
         start_network(teacher, Init(origin.path, "repeat"), origin, MATCH, head, shape.channels)
     refuse_teacher(teacher)
     return teacher
+
+
+def _refuse_other_values(
+    origin: Origin, theirs: Mapping[str, Any], ours: Mapping[str, Any]
+) -> None:
+    """Stops when the student's clips have another scale of values than the teacher was trained on.
+
+    A frozen network cannot get used to another window: what it says of it means nothing.
+    """
+    known, given = _list_value_transforms(theirs), _list_value_transforms(ours)
+    same = [(type(one), vars(one)) for _, one in known] == [
+        (type(one), vars(one)) for _, one in given
+    ]
+    if not same:
+        raise ConfigError(
+            f"The teacher {origin.name()} was trained on values from {_tell(known)}, and the clips "
+            f"have values from {_tell(given)}. Give `transforms` what the teacher has, or train a "
+            "teacher with these.",
+            code="no_teacher",
+        )
+
+
+def _list_value_transforms(section: Mapping[str, Any]) -> list[tuple[Spec, Transform]]:
+    """Returns the transforms of testing that change the scale of values, each with its spec."""
+    specs = [spec for part in ("both", "test") for spec in section.get(part) or ()]
+    built = [(spec, build(TRANSFORMS, spec, "transform")) for spec in specs]
+    return [(spec, one) for spec, one in built if isinstance(one, VALUE_TRANSFORMS)]
+
+
+def _tell(transforms: Sequence[tuple[Spec, Transform]]) -> str:
+    """Returns `window (windows: lung)`, or that values stay as they are in the file."""
+    told = []
+    for spec, _ in transforms:
+        options = {} if isinstance(spec, str) else {k: v for k, v in spec.items() if k != "name"}
+        said = ", ".join(f"{key}: {value}" for key, value in options.items())
+        name = spec if isinstance(spec, str) else spec["name"]
+        told.append(f"`{name}`" + (f" ({said})" if said else ""))
+    return " and then ".join(told) or "the files, unchanged"
 
 
 def note_teacher(folder: Path, origin: Origin) -> None:

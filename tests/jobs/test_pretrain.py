@@ -13,6 +13,8 @@ from medvid.config import read_config
 from medvid.data.splits import read_folds
 from medvid.evaluate import read_predictions
 from medvid.jobs.pretrain import make_pair_folds, open_pretraining
+from medvid.jobs.teacher import VALUE_TRANSFORMS
+from medvid.transforms import TRANSFORMS, list_transforms
 
 Cli = Callable[..., Any]
 
@@ -97,6 +99,30 @@ def test_check_tries_pairs_before_a_pretraining(project: Path, run_cli: Cli, tea
     assert "Slicewise, fold 0 from fold 0 of teacher-" in told
     assert "first step loss" in told
     assert not list((project / "runs").glob("student-*"))
+
+
+def test_a_teacher_of_another_scale_of_values_is_refused_and_one_in_other_words_taken(
+    project: Path, run_cli: Cli, teacher: Path
+) -> None:
+    words = ["student.yaml", f"pretrain.teacher={teacher}"]
+    for verb in ("check", "train"):
+        answer = run_cli(verb, *words, "transforms.both=[{name: window, windows: bone}]")
+        assert answer.code == 2
+        assert "values from `scale` (divide_by: 100)" in answer.err
+        assert "values from `window` (windows: bone)" in answer.err
+        assert not list((project / "runs").glob("student-*"))
+    same = (
+        "transforms={both: [], train: [{name: gaussian_noise}, {name: scale, divide_by: 100}], "
+        "test: [{name: scale, divide_by: 100.0, mean: null}]}"
+    )
+    answer = run_cli("check", *words, same)
+    assert answer.code == 0, answer.err
+
+
+def test_all_fixed_transforms_of_values_are_compared_with_the_teacher_s() -> None:
+    kept = {r.name for r in list_transforms() if (r.kind, r.output_size) == ("fixed", "kept")}
+    names = {name for name, kind in TRANSFORMS.items() if kind in VALUE_TRANSFORMS}
+    assert names == kept - {"difference"}  # that one leaves the clip as it is
 
 
 def test_check_of_a_pretraining_needs_no_labels_but_a_teacher(
