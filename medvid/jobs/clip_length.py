@@ -4,6 +4,9 @@ Some networks are built for one number of frames, and learn which from the first
 padded to their longest clip, so that a shorter scan passes beside a longer one and stops the run
 when it stands alone, after hours. The sampler says from the size of a stack how long its clips are:
 no voxel is read.
+
+Nothing is padded to the network's length unasked: the length is that of the first case by chance,
+and a longer scan would still not fit. `frames` of the sampler does both, where the user sees it.
 """
 
 from collections.abc import Collection, Iterable, Mapping
