@@ -18,6 +18,7 @@ from medvid.evaluate import evaluate_predictions, write_predictions
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.io.scan import ScanRow, scan_tree
 from medvid.io.series_list import ENDING
+from medvid.jobs.clip_length import leave_out_unfit
 from medvid.jobs.ensemble import OperatingPoint, average_tables, find_operating_point
 from medvid.jobs.lineage import find_known
 from medvid.jobs.messages import say, show_progress
@@ -311,7 +312,7 @@ def predict_records(
     for number, path in enumerate(models):
         network, meta = load_network(path)
         if data is None:
-            data = _prepare(meta, records, store, console)
+            data = leave_out_unfit(network, _prepare(meta, records, store, console))
             refused = data.refused
         say(console, f"model {number + 1} of {len(models)}: {len(data.records)} cases")
         cases = [record.case_id for record in data.records]

@@ -53,6 +53,33 @@ def refuse_lengths(
         raise _explain_unfit(network, in_testing, len(predicted), "data.test_sampler")
 
 
+def leave_out_unfit(network: nn.Module, data: TaskData) -> TaskData:
+    """Returns the data without the cases whose clips a trained network does not take.
+
+    Raises:
+        DataError: when none would be left.
+    """
+    cases = [record.case_id for record in data.records]
+    unfit = find_unfit(network, data, cases, training=False)
+    exact, least = _find_limits(network)
+    takes = f"at least {least}" if exact is None else f"exactly {exact}"
+    code = "clip_too_small" if exact is None else "clip_frames"
+    return data.without(
+        [
+            (
+                record,
+                DataError(
+                    f"It gives a clip of {unfit[record.case_id]} frames, and the network takes "
+                    f"{takes}.",
+                    code=code,
+                ),
+            )
+            for record in data.records
+            if record.case_id in unfit
+        ]
+    )
+
+
 def find_unfit(
     network: nn.Module,
     data: TaskData,

@@ -27,6 +27,7 @@ from medvid.data.spelling import plain_patient
 from medvid.data.splits import Fold, read_folds
 from medvid.evaluate import evaluate_predictions, read_predictions, write_predictions
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
+from medvid.jobs.clip_length import refuse_lengths
 from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.data_section import read_records, resolve_data
 from medvid.jobs.job import Job, anchor_paths, list_train_defaults, resolve_evaluate
@@ -113,7 +114,9 @@ def pretrain(
     wanted = {number: one for number, one in enumerate(folds) if fold in (None, number)}
     teachers = find_teachers(opened.options, job.data.records, wanted)
     for origin in list(teachers.values())[:1]:  # told before a run folder is made
-        build_matcher(job, opened.options, origin, read_clip_shape(job.data), job.seed)
+        shape = read_clip_shape(job.data)
+        student = build_matcher(job, opened.options, origin, shape, job.seed).student
+        refuse_lengths(student, job.data, folds)
     if run is None:
         run = start_run(job, folds, runs, command)
     say(console, f"Run folder: {run.path}")

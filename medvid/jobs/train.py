@@ -11,6 +11,7 @@ from medvid.config import Config, format_config
 from medvid.contract import ConfigError
 from medvid.data.manifest import write_notes, write_refused
 from medvid.data.splits import Fold, describe_folds, mix_seed, read_folds
+from medvid.jobs.clip_length import refuse_lengths
 from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.finish import finish_run
 from medvid.jobs.folds import train_fold
@@ -92,9 +93,9 @@ def train(
         check_fold_number(fold, len(folds))  # cases that were left out may have taken a fold along
     # What cannot be built, trained in parts or started is told before a run folder is made.
     spec, shape = find_model_section(job.config), read_clip_shape(job.data)
-    freeze_parameters(
-        build_network(spec, job.data.space, shape, job.seed), job.train.get("freeze", ())
-    )
+    network = build_network(spec, job.data.space, shape, job.seed)
+    freeze_parameters(network, job.train.get("freeze", ()))
+    refuse_lengths(network, job.data, folds, augment=not job.overfit)
     wanted = {number: one for number, one in enumerate(folds) if fold in (None, number)}
     starts = plan_starts(job.init, wanted, job.data.records, run)
     if run is None:

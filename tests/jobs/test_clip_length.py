@@ -77,6 +77,22 @@ def test_training_stops_before_its_first_epoch(uneven: Path, run_cli: Cli) -> No
     assert answer.code == 3
     assert "Set `data.sampler.frames: 5`" in answer.err
     assert not list(uneven.rglob("history.csv"))
+    assert not (uneven / "runs").exists()
+
+
+def test_predict_leaves_out_a_scan_of_another_depth_with_the_reason(
+    project: Path, run_cli: Cli
+) -> None:
+    words = (EARLY_FUSION, WHOLE, "train.epochs=1", "data.splits={folds: 2, validation: 0}")
+    assert run_cli("train", "tiny.yaml", *words, "train.select=last").code == 0
+    (run,) = (project / "runs").iterdir()
+    np.save(project / "scans/deep.npy", np.zeros((7, 16, 16), np.int16))
+    answer = run_cli("predict", run, "scans/deep.npy", "scans/case 0.npy", "-o", "out.csv")
+    assert "a clip of 7 frames, and the network takes exactly 5" in answer.out + answer.err
+    assert len((project / "out.csv").read_text(encoding="utf-8").splitlines()) == 2
+    alone = run_cli("predict", run, "scans/deep.npy", "-o", "none.csv")
+    assert alone.code == 3
+    assert "a clip of 7 frames" in alone.err
 
 
 def test_the_sampler_of_testing_is_named_where_it_alone_gives_another_length(uneven: Path) -> None:
