@@ -2,7 +2,9 @@
 
 Two scans of one patient are not two independent observations; an interval that draws scans is too
 narrow. Patients are drawn within their outcome, so that every resample has the study's prevalence
-(a patient with several outcomes counts by the highest class). Percentile intervals.
+(a patient with several outcomes counts by the highest class). A single patient of an outcome is
+drawn with those of the commonest one: many resamples then lack the outcome, and what needs it has
+no interval. Percentile intervals.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,8 +72,7 @@ def draw_patients(outcomes: Outcomes, resamples: int, seed: int) -> Draws:
     if outcomes.multilabel:
         strata = _stratify_findings(outcomes.labels, place, len(patients))
     else:
-        strata = np.zeros(len(patients), dtype=np.int64)
-        np.maximum.at(strata, place, outcomes.labels.astype(np.int64))
+        strata = _stratify_classes(outcomes.labels.astype(np.int64), place, len(patients))
     rng = np.random.default_rng(seed)
     counts = np.empty((resamples, len(patients)), dtype=np.int16)
     for stratum in np.unique(strata):
@@ -80,6 +81,17 @@ def draw_patients(outcomes: Outcomes, resamples: int, seed: int) -> Draws:
         share = np.full(len(members), 1 / len(members))
         counts[:, members] = rng.multinomial(len(members), share, size=resamples)
     return Draws(patients, counts, _count_freedom(strata))
+
+
+def _stratify_classes(
+    labels: NDArray[np.int64], place: NDArray[np.int64], patients: int
+) -> NDArray[np.int64]:
+    """Returns (P,): the highest class that a patient shows; the commonest of a class's only one."""
+    strata = np.zeros(patients, dtype=np.int64)
+    np.maximum.at(strata, place, labels)
+    sizes = np.bincount(strata)
+    strata[sizes[strata] < MIN_STRATUM] = sizes.argmax()
+    return strata
 
 
 def _stratify_findings(
@@ -120,12 +132,10 @@ def draw_seeds(seeds: int, resamples: int, key: Sequence[int]) -> Floats:
 def _count_freedom(strata: NDArray[np.int64]) -> float:
     """Returns the degrees of freedom of a variance over patients, 1 or more.
 
-    Welch's for means of as many patients as each outcome has, if all patients vary alike. An
-    outcome with a single patient does not vary over resamples.
+    Welch's for means of as many patients as each outcome has, if all patients vary alike.
     """
     sizes = np.unique(strata, return_counts=True)[1].astype(np.float64)
-    sizes = sizes[sizes > 1]
-    if not len(sizes):
+    if sizes.min() < MIN_STRATUM:  # a study of one patient
         return 1.0
     return float((1 / sizes).sum() ** 2 / (1 / sizes**2 / (sizes - 1)).sum())
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medvid.evaluate.bootstrap import draw_patients
+from medvid.evaluate.bootstrap import MIN_DEFINED, draw_patients
 from medvid.evaluate.intervals import EQUAL, make_interval
 from medvid.evaluate.metrics import weighted_auc
 from medvid.evaluate.predictions import Outcomes, split_seeds
@@ -24,7 +24,8 @@ class RocBand:
     Args:
         fpr: (GRID,) false positive rates, 0 to 1.
         tpr: (GRID,) true positive rates.
-        low: (GRID,) lower limit of tpr; NaN where all resamples draw the same curve.
+        low: (GRID,) lower limit of tpr; NaN where all resamples draw the same curve, or too many
+            lack a class.
         high: (GRID,) upper limit of tpr, likewise.
         auc: area under the curve; the mean of the seeds' areas.
         auc_low: its lower limit.
@@ -78,9 +79,10 @@ def roc_band(
             weights = draws.weights(rows.patients, slice(number, number + 1))
             curves[number] += _curve(labels, scores, weights[0], grid) / len(seeds)
             aucs[number] += weighted_auc(labels, scores, weights)[0] / len(seeds)
-    low, high = np.nanquantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    if np.nanmax(high - low) <= EQUAL:
-        low, high = np.full((2, GRID), np.nan)
+    low, high = np.full((2, GRID), np.nan)
+    drawn = curves[np.isfinite(aucs)]
+    if len(drawn) >= MIN_DEFINED * resamples and (np.ptp(drawn, axis=0) > EQUAL).any():
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     trials = count_trials(known, [Term(known.labels == positive, known.labels != positive)])
     limits = make_interval(auc, aucs, trials, level)
     return RocBand(

@@ -87,7 +87,25 @@ def test_one_patient_of_each_class_gives_no_interval() -> None:
     )
     auc = evaluate_predictions(table, resamples=100)["metrics"]["auc"]
     assert (auc["value"], auc["low"], auc["high"]) == (0.75, None, None)
-    assert "all resamples are the same" in auc["reason"]
+    assert "too many resamples lack a class" in auc["reason"]
+
+
+def test_what_needs_a_class_of_one_patient_has_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    table = make_classes(["a", "b"] + ["b", "c"] * 20)
+    table.loc[:1, "patient_id"] = ["alone", "alone"]  # with a slice of another class
+    binary = table.drop(columns="prob_c").replace({"label": {"c": "b"}})
+    binary["prob_a"] = rng.uniform(0.3, 0.7, len(table))
+    binary["prob_b"] = 1 - binary["prob_a"]
+    for found in (evaluate_predictions(own, resamples=100) for own in (table, binary)):
+        auc = found["metrics"]["auc"]
+        assert (auc["low"], auc["high"]) == (None, None)
+        assert auc["reason"] == "no interval: too many resamples lack a class"
+        assert found["metrics"]["accuracy"]["low"] is not None
+    assert found["metrics"]["balanced_accuracy"]["low"] is None
+    band = roc_band(read_outcomes(binary), 1, resamples=50)
+    assert np.isnan(band.low).all()
+    assert np.isnan(band.auc_low)
 
 
 @pytest.mark.parametrize(
