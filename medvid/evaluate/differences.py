@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from medvid.evaluate.delong import delong_test
 from medvid.evaluate.intervals import EQUAL, EXACT, exact_interval
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
 from medvid.evaluate.predictions import Outcomes, average_seeds
-from medvid.evaluate.spread import spread_mean
+from medvid.evaluate.spread import Spread, spread_mean
 from medvid.evaluate.summary import name_task, plain
 from medvid.evaluate.terms import SHARES, Term, count_cases, count_trials, list_terms
 from medvid.evaluate.verdict import TITLES
@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 CALLED = frozenset({"ppv", "npv"})
 """Shares of the cases that an arm calls positive or negative; each arm calls others."""
 
+
+UNDEFINED = "a class is absent, or in too many resamples"
 
 MOST_MARGIN = 0.5
 """From a guess to a perfect AUC: with a margin so wide everything is equivalent."""
@@ -50,49 +52,95 @@ def check_auc_margin(margin: float) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Limits:
+    """A difference of two arms with what it may be.
+
+    Args:
+        spread: the estimate.
+        low: NaN where there is none.
+        high: NaN where there is none.
+        p: that the truth is 0; it contradicts no interval. None where there are no limits.
+        method: where it is not the bootstrap; else empty.
+        reason: why there are no limits, or why they are not the bootstrap's; else empty.
+    """
+
+    spread: Spread
+    low: float
+    high: float
+    p: float | None
+    method: str = ""
+    reason: str = ""
+
+
 def measure_difference(study: Study, a: str, b: str, metric: str, level: float) -> dict[str, Any]:
     """Returns the difference a - b of a metric with interval, p, counts and method."""
     first, second = study.arms[a], study.arms[b]
-    spread = spread_mean(subtract(first, second, metric))
-    low, high = spread.interval(level)
-    if metric in SHARES:  # shares of cases are no further apart than 1
-        low, high = float(np.clip(low, -1, 1)), float(np.clip(high, -1, 1))
+    found = limit_difference(study, first, second, metric, level)
     terms = list_shared_terms(study).get(metric, ())
     row = {
         "value_a": plain(float(first.parts[metric].values.mean())),
         "value_b": plain(float(second.parts[metric].values.mean())),
-        "difference": plain(spread.value),
-        "low": plain(low),
-        "high": plain(high),
-        "p": None if math.isnan(low) else spread.p(),
+        "difference": plain(found.spread.value),
+        "low": plain(found.low),
+        "high": plain(found.high),
+        "p": found.p,
         "n": count_cases(study.outcomes, terms),
         "n_patients": study.n_patients,
-        "method": f"paired {describe_method(study, [first, second])}",
+        "method": found.method or f"paired {describe_method(study, [first, second])}",
     }
-    return row | bound_perfect(study, first, second, metric, level)
+    return row | ({"reason": found.reason} if found.reason else {})
 
 
-def bound_perfect(
-    study: Study, first: Arm, second: Arm, metric: str, level: float
-) -> dict[str, Any]:
-    """Returns exact limits where no error was made in either arm; else nothing.
+def limit_difference(study: Study, first: Arm, second: Arm, metric: str, level: float) -> Limits:
+    """Returns the difference of two arms with its limits.
 
-    Each arm's true value lies below its exact bound in at most (1 - level) / 2 of the studies. In
-    all but 1 - level of them both lie between the bound and 1, and no further apart than that. The
-    same predictions twice differ by nothing, and need no bound.
+    Where all resamples agree the bootstrap knows nothing of what other patients would show, unless
+    the predictions are the same, which differ by nothing. See `_bound_alike` for the others.
     """
-    if not (is_perfect(first, metric) and is_perfect(second, metric)):
-        return {}
-    trials = count_trials(study.outcomes, list_shared_terms(study).get(metric, ()))
-    if not trials or same_predictions(first.outcomes, second.outcomes):
-        return {}
-    left = 1 - exact_interval(1, trials, level)[0]
-    return {
-        "low": -left,
-        "high": left,
-        "method": f"{EXACT} on {trials} independent trials",
-        "reason": f"neither makes an error; exact bound from {trials} independent trials",
-    }
+    spread = spread_mean(subtract(first, second, metric))
+    if spread.error == 0 and same_predictions(first.outcomes, second.outcomes):
+        return Limits(spread, spread.value, spread.value, 1.0)
+    if spread.error == 0 or (is_perfect(first, metric) and is_perfect(second, metric)):
+        return _bound_alike(study, first, second, metric, level, spread)
+    low, high = spread.interval(level)
+    if math.isnan(low):
+        return Limits(spread, low, high, None, reason=UNDEFINED)
+    if metric in SHARES:  # shares of cases are no further apart than 1
+        low, high = float(np.clip(low, -1, 1)), float(np.clip(high, -1, 1))
+    return Limits(spread, low, high, spread.p())
+
+
+def _bound_alike(
+    study: Study, first: Arm, second: Arm, metric: str, level: float, spread: Spread
+) -> Limits:
+    """Returns exact limits of a difference d that is the same in every resample.
+
+    So it is in every one of n independent trials: pairs of patients for an AUC, patients for other
+    shares. Were it another one in a share q of all trials, n of them would be alike in
+    (1 - q) ** n of the studies; so q lies below 1 - ((1 - level) / 2) ** (1 / n). There the
+    difference may be anything from -1 to 1, and the mean lies within d - q (1 + d) and
+    d + q (1 - d). For p the limit is put on 0.
+
+    A mean of several shares may come out the same though its parts differ (all called positive
+    against all called negative), and is bounded only where both arms make no error. What is no
+    share has no bound.
+    """
+    errorless = is_perfect(first, metric) and is_perfect(second, metric)
+    terms = list_shared_terms(study).get(metric, ()) if metric in SHARES else ()
+    trials = count_trials(study.outcomes, terms) if errorless or len(terms) == 1 else 0
+    if not trials:
+        return Limits(spread, math.nan, math.nan, None, reason="all resamples are the same")
+    left, d = 1 - exact_interval(1, trials, level)[0], spread.value
+    why = "neither makes an error" if errorless else "all resamples are the same"
+    return Limits(
+        spread,
+        d - left * (1 + d),
+        d + left * (1 - d),
+        min(1.0, 2 * (1 + abs(d)) ** -trials),
+        method=f"{EXACT} on {trials} independent trials",
+        reason=f"{why}; exact bound from {trials} independent trials",
+    )
 
 
 def list_shared_terms(study: Study) -> dict[str, Sequence[Term]]:
@@ -162,7 +210,7 @@ def describe_difference(
     """
     what = TITLES[row["metric"]]
     if row["low"] is None:
-        return f"{a} and {b} cannot be compared: a class is absent, or in too many resamples."
+        return f"{a} and {b} cannot be compared: {row['reason']}."
     numbers = (
         f"{what} {row['value_a']:.3f} against {row['value_b']:.3f}, difference "
         f"{row['difference']:+.3f} ({level:.0%} interval {row['low']:+.3f} to {row['high']:+.3f})"

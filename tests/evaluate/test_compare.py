@@ -208,6 +208,56 @@ def test_two_perfect_runs_are_not_known_to_be_equal(make_table: MakeTable) -> No
     assert found["verdict"] == "inconclusive"
 
 
+def test_runs_that_order_all_cases_alike_are_not_known_to_be_equal(make_table: MakeTable) -> None:
+    table = make_table(patients=20)
+    p = table["prob_nodule"] / 2  # others, in the same order
+    found = compare_predictions(table, table.assign(prob_nodule=p, prob_vessel=1 - p), resamples=50)
+    auc, left = found["metrics"]["auc"], 1 - 0.025 ** (1 / 10)
+    assert (auc["difference"], auc["p"]) == (0, 1)
+    assert (auc["low"], auc["high"]) == (pytest.approx(-left), pytest.approx(left))
+    assert auc["reason"] == "all resamples are the same; exact bound from 10 independent trials"
+    assert found["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize(("patients", "verdict"), [(6, "inconclusive"), (40, "helps")])
+def test_a_difference_that_is_alike_in_all_resamples_has_an_exact_bound(
+    make_table: MakeTable, patients: int, verdict: str
+) -> None:
+    table = make_table(patients=patients)
+    p = np.where(table["label"] == "nodule", 0.9, 0.1)
+    perfect = table.assign(prob_nodule=p, prob_vessel=1 - p)
+    constant = table.assign(prob_nodule=0.5, prob_vessel=0.5)
+    found = compare_predictions(perfect, constant, resamples=50)
+    auc, pairs = found["metrics"]["auc"], patients // 2
+    left = 1 - 0.025 ** (1 / pairs)
+    # In a share `left` of all pairs the difference may be anything from -1 to 1.
+    limits = pytest.approx(0.5 * (1 - left) - left), pytest.approx(0.5 * (1 - left) + left)
+    assert (auc["difference"], auc["low"], auc["high"]) == (0.5, *limits)
+    assert (auc["p"] < 0.05) == (auc["low"] > 0)
+    assert found["verdict"] == verdict
+
+
+def test_a_mean_that_hides_its_parts_has_no_bound(make_table: MakeTable) -> None:
+    table = make_table(patients=20)
+    runs = [table.assign(prob_nodule=p, prob_vessel=1 - p) for p in (0.9, 0.1)]
+    found = compare_predictions(*runs, resamples=50)["metrics"]["balanced_accuracy"]
+    # all called positive against all called negative: +1 and -1
+    assert (found["difference"], found["low"], found["p"]) == (0, None, None)
+    assert found["reason"] == "all resamples are the same"
+
+
+def test_a_class_of_one_patient_leaves_nothing_to_compare(make_table: MakeTable) -> None:
+    table = make_table(patients=20, cases=1)
+    keep = (table["label"] == "vessel") | (table["patient_id"] == "001")
+    a, b = (noisy(table[keep], seed, 1.0) for seed in (1, 2))
+    found = compare_predictions(a, b, resamples=50)
+    for name in ("auc", "balanced_accuracy"):
+        entry = found["metrics"][name]
+        assert (entry["low"], entry["high"], entry["p"]) == (None, None, None), name
+    assert found["verdict"] == "inconclusive"
+    assert "cannot be compared: a class is absent, or in too many resamples." in found["sentence"]
+
+
 def test_runs_of_several_seeds_are_paired_by_seed(make_table: MakeTable) -> None:
     # each seed is lucky or not in both runs alike, so that the difference is steady
     a, b = (
