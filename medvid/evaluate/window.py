@@ -1,23 +1,29 @@
-"""W*: the smallest window that is not inferior to the best, at a margin declared beforehand.
+"""W*: the smallest window not inferior to the best or a wider one, at a margin declared beforehand.
 
-Every window is compared with the one of the highest AUC, on the same resampled patients and seeds:
+Windows are compared on the same resampled patients and seeds. The best is the one of the highest
+AUC. A window is
 
-* **enough**: the lower limit of window - best lies above -margin (one-sided at (1 - level) / 2, as
-  regulators ask; no adjustment, since the windows are nested and the answer is one of them);
-* **worse**: the upper limit lies below 0, in an interval that is widened for as many pairs of
-  windows as there are (Bonferroni): of windows that are all alike one is best by luck, and any of
-  the others may be the one that looks worse;
-* **open**: neither.
+* **enough** where the lower limit of its difference to the best, and to every wider window, lies
+  above -margin (one-sided at (1 - level) / 2, as regulators ask; no adjustment, since all of the
+  limits must hold, and since the windows are nested and the answer is one of them);
+* **worse** where the upper limit of its difference to the best lies below 0, in an interval that is
+  widened for as many pairs of windows as there are (Bonferroni): of windows that are all alike one
+  is best by luck, and any of the others may be the one that looks worse;
+* **open** where it is neither.
+
+A small window may be the best by luck, and that shows no more than that it is not worse than a
+wider one by much: it is held against the wider ones like any other. Only the widest window, where
+it is the best, has nothing to be held against.
 
 W* is the smallest window that is enough. Where smaller ones are open the answer calls it a bound.
-The best is enough by itself; where it is the only one and no smaller window is shown to be worse,
-nothing is decided. Nothing is decided either where the best AUC cannot be told from 0.5: networks
-that learned nothing are all alike, and need no context. (Its interval is widened for as many
-windows as it was the best of.) Where a class is so rare that there is no interval, nothing is
-known of what the networks learned, and that is said instead.
+Nothing is decided where no window but the widest is enough and no smaller one is shown to be worse:
+every curve could be bounded by its widest window. Nothing is decided either where the best AUC
+cannot be told from 0.5: networks that learned nothing are all alike, and need no context. (Its
+interval is widened for as many windows as it was the best of.) Where a class is so rare that there
+is no interval, nothing is known of what the networks learned, and that is said instead.
 
-Two windows that order every case right differ in no resample, and the smaller one is enough:
-nothing can be better than it on these patients. The answer says what error they cannot exclude.
+Of two windows that order every case right the smaller one is enough: nothing can be better than it
+on these patients. The answer says what error they cannot exclude.
 
 The distribution beside W* is of the estimate: in every resample, the smallest window whose AUC lies
 no more than the margin below that resample's best.
@@ -35,8 +41,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from medvid.evaluate.arms import Study, draw_study, subtract
-from medvid.evaluate.differences import check_margin, is_perfect
+from medvid.evaluate.arms import Study, draw_study
+from medvid.evaluate.differences import check_margin, is_perfect, limit_difference
 from medvid.evaluate.folds import list_truths
 from medvid.evaluate.intervals import exact_interval
 from medvid.evaluate.operating_point import DEFAULT_THRESHOLD
@@ -74,8 +80,9 @@ def find_smallest_window(
     Returns:
         Plain values: `sentence`, `decided`, `arm` (None where nothing is decided), `at_most`
         (whether smaller windows are open, so that `arm` is a bound), `best`, `margin`, `windows`
-        [{arm, auc, difference, low, high, state}] against the best with the states of the module,
-        and `distribution` [{arm, share}].
+        [{arm, auc, difference, low, high, state, against, against_low}] with the difference to the
+        best, the states of the module, and which window, the best or a wider one, has the lowest
+        lower limit (None for the widest where it is the best), and `distribution` [{arm, share}].
 
     Raises:
         ConfigError: without an arm, or for a negative margin.
@@ -95,15 +102,12 @@ def find_smallest_window(
     chance = _explain_chance(study, best, level, names)
     if chance:
         return _answer(chance, None, best, margin, windows, share)
-    arm = next(row["arm"] for row in windows if row["state"] == "enough")
-    smaller = windows[: list(study.arms).index(arm)]
+    arm = next((row["arm"] for row in windows if row["state"] == "enough"), None)
+    smaller = windows[: list(study.arms).index(arm)] if arm else windows
     at_most = any(row["state"] == "open" for row in smaller)
-    if arm == best and at_most and all(row["state"] == "open" for row in smaller):
-        said = (
-            f"Inconclusive at n = {study.n_patients} patients: {names[best]} did best (AUC "
-            f"{aucs[best]:.3f}), but no smaller window is shown to be worse, nor to be within "
-            f"{margin:g} of it."
-        )
+    bounded_by_widest = arm == windows[-1]["arm"] and at_most
+    if arm is None or (bounded_by_widest and all(row["state"] == "open" for row in smaller)):
+        said = _say_inconclusive(study, windows, best, margin, names)
         return _answer(said, None, best, margin, windows, share)
     said = _say(study, windows, arm, best, margin, level, names)
     return _answer(said, arm, best, margin, windows, share, at_most=at_most)
@@ -135,24 +139,41 @@ def _hold_against(
     study: Study, name: str, best: str, margin: float, level: float
 ) -> dict[str, Any]:
     """Returns a window's difference to the best, and what it shows."""
-    arm = study.arms[name]
-    spread = spread_mean(subtract(arm, study.arms[best], "auc"))
-    low, high = spread.interval(level)
-    if name == best or low > -margin or spread.error == 0 == spread.value:
+    arm, curve = study.arms[name], list(study.arms)
+    found = limit_difference(study, arm, study.arms[best], "auc", level)
+    wider = curve[curve.index(name) + 1 :]
+    lows = {
+        other: limit_difference(study, arm, study.arms[other], "auc", level).low
+        for other in dict.fromkeys([best, *wider])
+        if other != name
+    }
+    against = min(lows, key=lambda other: _or_lowest(lows[other]), default=None)
+    if all(
+        low > -margin or (is_perfect(arm) and is_perfect(study.arms[other]))
+        for other, low in lows.items()
+    ):
         state = "enough"
     else:
-        pairs = math.comb(len(study.arms), 2)
+        spread = found.spread
         # So far out there are too few draws for a quantile.
-        reach = float(stdtrit(spread.freedom, 1 - (1 - level) / 2 / pairs)) * spread.error
-        state = "worse" if max(high, spread.value + reach) < 0 else "open"
+        beyond = (1 - level) / 2 / math.comb(len(curve), 2)
+        reach = float(stdtrit(spread.freedom, 1 - beyond)) * spread.error
+        state = "worse" if max(found.high, spread.value + reach) < 0 else "open"
     return {
         "arm": name,
         "auc": plain(float(arm.parts["auc"].values.mean())),
-        "difference": plain(spread.value),
-        "low": plain(low),
-        "high": plain(high),
+        "difference": plain(found.spread.value),
+        "low": plain(found.low),
+        "high": plain(found.high),
         "state": state,
+        "against": against,
+        "against_low": None if against is None else plain(lows[against]),
     }
+
+
+def _or_lowest(low: float) -> float:
+    """Returns a limit that sorts; where there is none, nothing is excluded."""
+    return -math.inf if math.isnan(low) else low
 
 
 def _count_smallest(study: Study, margin: float) -> list[dict[str, Any]]:
@@ -216,6 +237,30 @@ def _bound_perfect(study: Study, level: float) -> float:
     return exact_interval(1, count_trials(study.outcomes, terms), level)[0]
 
 
+def _say_inconclusive(
+    study: Study,
+    windows: list[dict[str, Any]],
+    best: str,
+    margin: float,
+    names: Mapping[str, str],
+) -> str:
+    """Says what was seen where no window is shown to be enough, but for the widest."""
+    place = list(study.arms).index(best)
+    said = (
+        f"Inconclusive at n = {study.n_patients} patients: {names[best]} did best (AUC "
+        f"{windows[place]['auc']:.3f}), but no"
+    )
+    worse = [names[row["arm"]] for row in windows[:place] if row["state"] == "worse"]
+    if best == windows[-1]["arm"]:
+        said += f" smaller window is shown to be worse, nor to be within {margin:g} of it."
+    else:
+        said += (
+            f" wider window is shown to be better, nor is {names[best]} shown to be within "
+            f"{margin:g} of {names[windows[place]['against']]}."
+        )
+    return f"{said} Worse: {', '.join(worse)}." if worse else said
+
+
 def _say(
     study: Study,
     windows: list[dict[str, Any]],
@@ -230,13 +275,19 @@ def _say(
     open_ = [names[row["arm"]] for row in smaller if row["state"] == "open"]
     worse = [names[row["arm"]] for row in smaller if row["state"] == "worse"]
     row = by_name[arm]
+    said = f"{names[arm]}: AUC {row['auc']:.3f}, "
     if arm == best:
-        said = f"{names[arm]}: AUC {row['auc']:.3f}, the best of {len(windows)} windows"
+        said += f"the best of {len(windows)} windows"
     else:
-        said = (
-            f"{names[arm]}: AUC {row['auc']:.3f}, no more than {margin:g} below the best, "
+        said += (
+            f"no more than {margin:g} below the best, "
             f"{by_name[best]['auc']:.3f} of {names[best]} (difference {row['difference']:+.3f}, "
             f"lower {level:.0%} limit {row['low']:+.3f})"
+        )
+    if row["against"] not in (None, best) and not is_perfect(study.arms[arm]):
+        said += (
+            f", and no more than {margin:g} below any wider one (lower {level:.0%} limit "
+            f"{row['against_low']:+.3f}, to {names[row['against']]})"
         )
     opening = (
         "The window that is needed is at most" if open_ else "The smallest window that is enough is"

@@ -268,7 +268,10 @@ def _describe_rule(result: Result) -> str:
     answer = result["answer"]
     margin = answer.get("margin", result["margin"])
     best = result["arms"][answer["best"]]["title"] if answer.get("best") else "none"
-    return f"W* is the smallest window not inferior to the best ({best}) by a margin of {margin:g}."
+    return (
+        f"W* is the smallest window not inferior to the best ({best}), nor to any wider one, by a "
+        f"margin of {margin:g}."
+    )
 
 
 def _describe_learning(result: Result) -> str:
