@@ -1,6 +1,9 @@
 """Holm's adjustment of several p values of one family."""
 
+import math
 from collections.abc import Sequence
+
+from medvid.contract import ConfigError
 
 
 def adjust_holm(values: Sequence[float | None]) -> list[float | None]:
@@ -23,3 +26,30 @@ def adjust_holm(values: Sequence[float | None]) -> list[float | None]:
         so_far = max(so_far, min(1.0, p * (len(known) - rank)))
         adjusted[place] = so_far
     return adjusted
+
+
+def check_resamples(resamples: int, level: float, comparisons: int) -> None:
+    """Stops at so few resamples that no comparison of a family could ever be significant.
+
+    The p of R resamples is never below 2 / (R + 1), see `medvid.evaluate.spread`, and the smallest
+    of m is multiplied by m.
+
+    Args:
+        resamples: R.
+        level: of the intervals, such as 0.95.
+        comparisons: m, of the largest family.
+
+    Raises:
+        ConfigError: where 2 m / (R + 1) is not below 1 - level.
+    """
+    # the rounding of 1 - level must not let one too few pass
+    fewest = math.floor(2 * comparisons / (1 - level) + 1e-9)
+    if resamples >= fewest:
+        return
+    raise ConfigError(
+        f"`evaluate.resamples: {resamples}` is too few for this study: p is never below 2 / "
+        f"{resamples + 1}, and times {comparisons}, the comparisons of its largest family, it is "
+        f"never below {1 - level:.3g}, so that no difference, however large, would be called one. "
+        f"Give at least {fewest}.",
+        code="too_few_resamples",
+    )

@@ -13,6 +13,7 @@ from medvid.context.length import fit_length
 from medvid.context.options import check_context, context_options
 from medvid.contract import ConfigError
 from medvid.data.splits import make_folds
+from medvid.evaluate.holm import check_resamples
 from medvid.jobs.cell import lay_over, list_study_arms
 from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.job import Job, anchor_paths, open_job
@@ -63,6 +64,9 @@ def open_study(config: Config, console: Console | None) -> Study:
     base = {key: value for key, value in config.items() if key != "context"}
     job = open_job(base)
     _refuse_repeats(job)
+    windows = options["windows"] or options["windows_mm"]
+    family = max(len(windows) - 1, len(options["controls"]), len(options["networks"]))
+    check_resamples(job.evaluate["resamples"], job.evaluate["level"], family)
     with show_progress(console, "preparing scans") as progress:
         job = replace(job, data=job.data.prepare(progress))
     options["length"] = fit_length(

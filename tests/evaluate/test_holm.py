@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medvid.evaluate.holm import adjust_holm
+from medvid.contract import ConfigError
+from medvid.evaluate.holm import adjust_holm, check_resamples
 
 P_VALUES = st.lists(st.floats(0, 1), max_size=12)
 
@@ -29,3 +30,15 @@ def test_a_comparison_that_cannot_be_made_does_not_count(p: list[float], place: 
     place = min(place, len(p))
     assert adjusted.pop(place) is None
     assert adjusted == adjust_holm(p)
+
+
+@given(st.integers(1, 40), st.sampled_from([0.8, 0.9, 0.95, 0.99]))
+def test_so_many_resamples_that_a_family_can_have_a_finding_pass_and_one_less_do_not(
+    comparisons: int, level: float
+) -> None:
+    fewest = round(2 * comparisons / (1 - level))
+    check_resamples(fewest, level, comparisons)
+    adjusted = adjust_holm([2 / (fewest + 1)] * comparisons)
+    assert all(p is not None and p < 1 - level for p in adjusted)
+    with pytest.raises(ConfigError, match=f"Give at least {fewest}"):
+        check_resamples(fewest - 1, level, comparisons)

@@ -21,6 +21,7 @@ TINY = [
     "data.splits={folds: 2, validation: 0}",
     "train={epochs: 1, select: last, optimizer: {name: adamw, lr: 1e-2}}",
     "context={windows: [1, 3], seeds: 1, positions: centre, controls: []}",
+    "evaluate.resamples=120",  # the fewest for three networks
 ]
 
 
