@@ -135,6 +135,25 @@ def test_95_per_cent_intervals_cover_the_truth_in_95_per_cent_of_the_studies(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("prevalence", "least"), [(0.5, 0.88), (0.25, 0.84)])
+def test_near_1_of_few_patients_intervals_of_differences_are_too_short(
+    prevalence: float, least: float
+) -> None:
+    # A known limit, see decision 0010: who sees few errors also sees them vary little. A method
+    # that mends it fails here, and the decision and docs/context.md are to be changed with it.
+    kind = Setting(60, prevalence, 0.8, (0.99, 0.965))
+    covered = passed = 0
+    for _, both in repeat_study(kind):
+        low, high = both.interval(0.95)
+        # two arms without an error have an exact bound, far wider than the margin
+        covered += both.error == 0 or low <= 0.025 <= high
+        passed += both.error > 0 and high < 0.02
+    assert least <= covered / STUDIES < COVERAGE[0]
+    # called not inferior at a margin of .02, though .025 lower: 2.5 % are promised
+    assert 0.025 < passed / STUDIES <= 0.13
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("rarest", "most"), [(2, 0.985), (6, COVERAGE[1])])
 def test_intervals_of_a_mean_over_findings_cover_the_truth(rarest: int, most: float) -> None:
     # Two patients hardly know their own variance: their intervals are wide rather than short.
