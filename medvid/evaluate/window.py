@@ -16,8 +16,9 @@ wider one by much: it is held against the wider ones like any other. Only the wi
 it is the best, has nothing to be held against.
 
 W* is the smallest window that is enough. Where smaller ones are open the answer calls it a bound.
-Nothing is decided where no window but the widest is enough and no smaller one is shown to be worse:
-every curve could be bounded by its widest window. Nothing is decided either where the best AUC
+Nothing is decided where no window but the best or the widest is enough and no smaller one is shown
+to be worse: the best is flattered by having been picked, and every curve could be bounded by its
+widest window. Nothing is decided either where the best AUC
 cannot be told from 0.5: networks that learned nothing are all alike, and need no context. (Its
 interval is widened for as many windows as it was the best of.) Where a class is so rare that there
 is no interval, nothing is known of what the networks learned, and that is said instead.
@@ -105,9 +106,9 @@ def find_smallest_window(
     arm = next((row["arm"] for row in windows if row["state"] == "enough"), None)
     smaller = windows[: list(study.arms).index(arm)] if arm else windows
     at_most = any(row["state"] == "open" for row in smaller)
-    bounded_by_widest = arm == windows[-1]["arm"] and at_most
-    if arm is None or (bounded_by_widest and all(row["state"] == "open" for row in smaller)):
-        said = _say_inconclusive(study, windows, best, margin, names)
+    unbounded = arm in (best, windows[-1]["arm"]) and at_most
+    if arm is None or (unbounded and all(row["state"] == "open" for row in smaller)):
+        said = _say_inconclusive(study, windows, arm, best, margin, names)
         return _answer(said, None, best, margin, windows, share)
     said = _say(study, windows, arm, best, margin, level, names)
     return _answer(said, arm, best, margin, windows, share, at_most=at_most)
@@ -240,19 +241,21 @@ def _bound_perfect(study: Study, level: float) -> float:
 def _say_inconclusive(
     study: Study,
     windows: list[dict[str, Any]],
+    arm: str | None,
     best: str,
     margin: float,
     names: Mapping[str, str],
 ) -> str:
-    """Says what was seen where no window is shown to be enough, but for the widest."""
+    """Says what was seen where no window, or none but the best or the widest, is enough."""
     place = list(study.arms).index(best)
     said = (
         f"Inconclusive at n = {study.n_patients} patients: {names[best]} did best (AUC "
         f"{windows[place]['auc']:.3f}), but no"
     )
     worse = [names[row["arm"]] for row in windows[:place] if row["state"] == "worse"]
-    if best == windows[-1]["arm"]:
-        said += f" smaller window is shown to be worse, nor to be within {margin:g} of it."
+    if arm == best:
+        wider = "" if best == windows[-1]["arm"] else " and of every wider one"
+        said += f" smaller window is shown to be worse, nor to be within {margin:g} of it{wider}."
     else:
         said += (
             f" wider window is shown to be better, nor is {names[best]} shown to be within "

@@ -131,6 +131,17 @@ def test_a_widest_window_that_is_best_alone_is_bounded_by_nothing() -> None:
     assert "no smaller window is shown to be worse, nor to be within 0.005" in found["sentence"]
 
 
+def test_a_best_window_in_the_middle_is_no_bound_where_nothing_smaller_is_worse() -> None:
+    tables = {name: make_arm(3, arm=k, patients=80, own=0.5) for k, name in enumerate(TITLES)}
+    found = find_smallest_window(tables, margin=0.02, resamples=DRAWS, titles=TITLES)
+    assert (found["best"], states(found)) == ("w3", ["open", "enough", "enough"])
+    assert found["arm"] is None
+    assert found["sentence"].endswith(
+        "no smaller window is shown to be worse, nor to be within 0.02 of it and of every wider "
+        "one."
+    )
+
+
 def test_a_small_window_that_is_best_by_luck_is_not_enough_for_that() -> None:
     tables = {
         "w1": make_arm(1.5, arm=3, patients=40, own=1.0),
