@@ -120,7 +120,7 @@ def fill_study_checklist(
     curve = [result["arms"][name]["metrics"] for name in result["curve"]]
     folds, seeds, controls = result["folds"], len(result["seeds"]), len(result["controls"])
     known |= {
-        "aim": "Smallest window that is not inferior to the best and to any wider one; margin declared beforehand",
+        "aim": "Smallest window not inferior to the best nor to a wider one; margin declared first",
         "sample": planned["sentence"] if planned.get("interval_width") else known["sample"],
         "model": f"{result['network']} in every window; see Every arm that was run",
         "metrics": _join(*_list_measured(curve), _say_calibration(drawn)),
