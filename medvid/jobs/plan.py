@@ -158,12 +158,7 @@ def expect_width(
 ) -> dict[str, Any]:
     """Returns the width of the interval that the tested patients allow, see `plan_comparison`.
 
-    The formula is for patients of one row each. Slices of a patient are many rows, mostly of both
-    classes: comparing them within a patient makes the interval narrower, and their likeness wider,
-    by amounts that nobody knows beforehand (with 12 slices each, 48 patients had widths of .05 to
-    .10 where the formula says .15). So nothing is foretold of them, nor of patients with cases of
-    both classes. Several cases of one class count as one, and the sentence says so. Where nothing
-    can be foretold it is the `sentence` that says why, alone.
+    Where nothing can be foretold it is the `sentence` that says why, alone.
 
     Args:
         records: all that the folds name.
@@ -178,37 +173,23 @@ def expect_width(
         return {"sentence": f"{UNKNOWN}: that is done for two classes only."}
     tested = {case for fold in folds for case in fold.test}
     outcomes: dict[str, list[bool]] = {}
-    several_slices = False
     for record in records:
-        labels = list_labels(record) if record.case_id in tested else []
-        several_slices |= len(labels) > 1
-        if labels:
-            known = outcomes.setdefault(record.patient_id, [])
-            known += [label == positive for label in labels]
-    if several_slices:
-        return {
-            "sentence": f"{UNKNOWN}: patients have several slices each, and the formula is for "
-            "one row a patient."
-        }
-    mixed = sum(len(set(known)) > 1 for known in outcomes.values())
-    if mixed:
-        return {
-            "sentence": f"{UNKNOWN}: {mixed} of {len(outcomes)} tested patients have cases of both "
-            "classes, and the formula is for patients of one class each."
-        }
-    count = sum(known[0] for known in outcomes.values())
+        if record.case_id in tested and (labels := list_labels(record)):
+            outcomes.setdefault(record.patient_id, []).extend(one == positive for one in labels)
+    rows = [one for known in outcomes.values() for one in known]
+    prevalence = sum(rows) / max(1, len(rows))
+    # As if each patient had one row: so many of either class.
+    count = round(prevalence * len(outcomes))
     if min(count, len(outcomes) - count) < MIN_PATIENTS:
         return {
-            "sentence": f"{UNKNOWN}: of {len(outcomes)} tested patients {count} show `{positive}` "
-            f"and {len(outcomes) - count} do not, and the formula needs {MIN_PATIENTS} of either "
-            "kind."
+            "sentence": f"{UNKNOWN}: at a prevalence of {prevalence:.2f} {len(outcomes)} tested "
+            f"patients are {count} with `{positive}` and {len(outcomes) - count} without, and the "
+            f"formula needs {MIN_PATIENTS} of either kind."
         }
-    planned = plan_comparison(
+    return plan_comparison(
         len(outcomes),
-        count / len(outcomes),
+        prevalence,
+        n_rows=len(rows),
         margin=config["context"]["margin"],
         level=config["evaluate"]["level"],
     )
-    if any(len(known) > 1 for known in outcomes.values()):
-        planned["sentence"] += " Patients with several cases were counted as if they had one."
-    return planned

@@ -37,7 +37,7 @@ def test_the_width_is_that_of_simulated_studies(
 def test_wide_intervals_are_warned_of_before_training() -> None:
     few, many = plan_comparison(60, 0.3, margin=0.02), plan_comparison(1000, 0.3, margin=0.02)
     assert few["warning"]
-    assert "will mostly come out as inconclusive" in few["sentence"]
+    assert "That is wider than twice the margin of 0.02" in few["sentence"]
     assert not many["warning"]
     assert "inconclusive" not in many["sentence"]
 

@@ -185,12 +185,10 @@ def test_clips_hold_the_widest_window_in_mm_of_the_closest_slices(project: Path)
     assert open_study(config, None).config["context"]["length"] == 5
 
 
-def test_a_plan_without_a_width_says_why(project: Path) -> None:
+def test_a_plan_of_slices_says_between_what_the_width_lies(project: Path) -> None:
     plan = plan_context(read_config("tiny.yaml", [*TINY, "data.task=slice", *of_slices(project)]))
-    assert plan.tell()[1].startswith(
-        "How wide the interval of a difference will be is not foretold"
-    )
-    assert "patients have several slices each" in plan.tell()[1]
+    assert plan.tell()[1].startswith("12 patients with 60 rows at a prevalence of ")
+    assert "the more alike the rows of a patient, the wider" in plan.tell()[1]
 
 
 def of_slices(project: Path) -> list[str]:

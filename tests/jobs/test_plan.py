@@ -1,4 +1,4 @@
-"""The width of an interval is foretold where the formula holds, and nowhere else."""
+"""The width of an interval is foretold from the patients, and from all their rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +8,8 @@ import pytest
 from medvid.contract import Record
 from medvid.data.labels import find_label_space
 from medvid.data.splits import Fold
+from medvid.evaluate import plan_comparison
+from medvid.evaluate.width import expected_width
 from medvid.jobs.plan import expect_width
 
 CONFIG: dict[str, Any] = {
@@ -37,30 +39,24 @@ def foretell(labels: Mapping[str, list[str]], *, slices: bool = False) -> dict[s
 def test_patients_of_one_row_each_have_a_width(slices: bool) -> None:
     width = foretell(ONE_EACH, slices=slices)
     assert (width["n_patients"], width["prevalence"]) == (20, 0.5)
-    assert "as if" not in width["sentence"]
+    assert "20 patients at a prevalence of 0.50 allow" in width["sentence"]
+    assert width["narrowest"] == width["interval_width"]
 
 
-def test_patients_of_several_cases_of_one_class_count_once_and_it_is_said() -> None:
-    width = foretell(ONE_EACH | {"p1": ["sick", "sick"]})
-    assert (width["n_patients"], width["prevalence"]) == (20, 0.5)
-    assert width["sentence"].endswith(
-        "Patients with several cases were counted as if they had one."
-    )
-
-
-@pytest.mark.parametrize(
-    ("labels", "slices", "said"),
-    [
-        ({"p1": ["sick", "well"], "p2": ["well", "sick"]}, False, "2 of 20 tested patients have"),
-        ({"p1": ["sick", "well"]}, True, "patients have several slices each"),
-        ({"p1": ["sick", "sick"]}, True, "patients have several slices each"),
-        ({f"p{k}": ["well"] for k in range(3, 20)}, False, "20 tested patients 1 show `sick` and"),
-    ],
-)
-def test_nothing_is_foretold_where_the_formula_does_not_hold(
-    labels: dict[str, list[str]], slices: bool, said: str
+@pytest.mark.parametrize("slices", [False, True])
+@pytest.mark.parametrize("own", [["sick", "sick"], ["sick", "well"]])
+def test_several_rows_of_a_patient_are_worth_one_or_as_many_patients(
+    own: list[str], slices: bool
 ) -> None:
-    width = foretell(ONE_EACH | labels, slices=slices)
+    width = foretell(ONE_EACH | {"p1": own}, slices=slices)
+    alike = plan_comparison(20, width["prevalence"], margin=0.02)["interval_width"]
+    assert (width["n_patients"], width["n_rows"]) == (20, 21)
+    assert width["interval_width"] == alike
+    assert width["narrowest"] == expected_width(21, width["prevalence"])
+    assert f"{width['narrowest']:.3f} to {alike:.3f} wide" in width["sentence"]
+
+
+def test_twenty_patients_of_which_one_is_sick_foretell_nothing() -> None:
+    width = foretell({f"p{k}": ["well" if k else "sick"] for k in range(20)})
     assert list(width) == ["sentence"]
-    assert "is not foretold: " in width["sentence"]
-    assert said in width["sentence"]
+    assert "20 tested patients are 1 with `sick` and 19 without" in width["sentence"]
