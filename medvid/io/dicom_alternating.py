@@ -4,9 +4,9 @@ Together they are as even as one stack, or nearly. Two phases, two kernels, or t
 archive put under one UID.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from medvid.io.dicom_part_names import name_values, number_names
 from medvid.io.dicom_regularity import list_places, order_slices, usual_step
@@ -16,9 +16,11 @@ from medvid.io.dicom_times import read_moments
 from medvid.io.ordering import natural_key
 
 OVERLAP = 1.5
-"""Slices this much thicker than their step overlap. Even and odd slices that were acquired in turn
-do not: they were parted so as not to touch each other. Where stacks of touching slices lie between
+"""Slices this much thicker than their step overlap. Where stacks of touching slices lie between
 each other, slices are as many times thicker than the step as there are stacks."""
+
+SAME_STEP = 0.1
+"""Of the step: by how much the one that images state may differ from the one at which they lie."""
 
 MOST_STACKS = 4
 """So many stacks at most are looked for between each other, of slices that overlap."""
@@ -71,8 +73,9 @@ def _group(images: Sequence[SliceHeader], values: Sequence[str]) -> dict[str, li
 
 
 def _takes_turns(values: Sequence[str]) -> bool:
-    """Whether a value returns; stacks on top of each other have each its run."""
-    return len(set(values)) <= sum(one != other for one, other in pairwise(values))
+    """Whether every value returns: of stacks on top of each other each has its one run."""
+    runs = Counter(value for value, _ in groupby(values))
+    return len(runs) > 1 and min(runs.values()) > 1
 
 
 def _are_stacks(parts: Iterable[Sequence[SliceHeader]], on_gap: OnGap) -> bool:
@@ -91,6 +94,10 @@ def _part_overlapping(places: Sequence[Sequence[SliceHeader]], mended: OnGap) ->
     step = _find_step(places)
     if min(image.thickness or 0.0 for image in images) < OVERLAP * step:
         return []
+    if all(_states_step(image, step) for image in images):
+        # Overlapping MR is acquired in packs, every second or third slice at a time (fetal and
+        # cardiac scans). Stacks of their own would have stated their own, wider step.
+        return []
     for keyword in (*SPLITTING, *MARKS, *TIMES):
         values = [image.state(keyword) for image in images]
         if not 1 < len(set(values)) <= MOST_STACKS or not _takes_turns(values):
@@ -101,6 +108,10 @@ def _part_overlapping(places: Sequence[Sequence[SliceHeader]], mended: OnGap) ->
         ):
             return _name_parts(keyword, parts)
     return _part_in_turn(places)
+
+
+def _states_step(image: SliceHeader, step: float) -> bool:
+    return image.step is not None and abs(abs(image.step) - step) <= SAME_STEP * step
 
 
 def _find_step(places: Sequence[Sequence[SliceHeader]]) -> float:

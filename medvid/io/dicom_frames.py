@@ -118,6 +118,7 @@ def _read_frame(header: SliceHeader, number: int, groups: Sequence[Dataset | Non
     # More bytes than all frames have put every frame but the first in a wrong place.
     surplus = max(0, header.length - header.frames * size)
     thickness = _numbers(_find(groups, "PixelMeasuresSequence", "SliceThickness"), 1)
+    step = _numbers(_find(groups, "PixelMeasuresSequence", "SpacingBetweenSlices"), 1)
     return replace(
         header,
         frame=number,
@@ -138,5 +139,6 @@ def _read_frame(header: SliceHeader, number: int, groups: Sequence[Dataset | Non
         ),
         times=tuple(split_datetime(own.get(name, "")) for name in TIMES),
         thickness=header.thickness if thickness is None else thickness[0],
+        step=header.step if step is None else step[0],
         kernel=own["ConvolutionKernel"].replace("\\", "/") or header.kernel,
     )

@@ -54,6 +54,7 @@ KEYWORDS = (
     "ModalityLUTSequence",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "SpacingBetweenSlices",
     "SeriesDescription",
     "BurnedInAnnotation",
     *SPLITTING,
@@ -185,6 +186,7 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
     written = values.text("NumberOfFrames")
     frames = int(written) if written.isdecimal() else 1
     thickness = values.numbers("SliceThickness", 1)
+    step = values.numbers("SpacingBetweenSlices", 1)
     sop_class = values.text("SOPClassUID") or _storage_class(elements)
     return SliceHeader(
         path=path,
@@ -225,6 +227,7 @@ def _build(path: Path, elements: Elements) -> SliceHeader:
         marks=values.marks(),
         times=tuple(values.moment(keyword) for keyword in TIMES),
         thickness=None if thickness is None else thickness[0],
+        step=None if step is None else step[0],
         kernel="/".join(values.texts("ConvolutionKernel")),
         description="/".join(values.texts("SeriesDescription")),
         burned_in=values.text("BurnedInAnnotation").upper() == "YES",

@@ -191,18 +191,6 @@ def _rescale(
         np.add(out, np.int16(header.intercept), out=out)
 
 
-def read_stored(header: SliceHeader) -> NDArray[Any]:
-    """Returns the values as they are stored, before any rescale.
-
-    Args:
-        header: of the image.
-
-    Raises:
-        DataError: when the pixels are cut off or cannot be decoded.
-    """
-    return clear_unused_bits(header, _read_raw(header))
-
-
 def _read_raw(header: SliceHeader, out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Returns pixels with their unused bits as they are; decoders mostly clear these.
 

@@ -30,12 +30,12 @@ def require_one_scale(images: Sequence[SliceHeader]) -> None:
             code="mixed_rescale",
             files=list_paths(bare),
         )
-    units = {image.units for image in images if image.modality == "PT"}
-    if len(units) > 1:
-        odd = [image for image in images if image.units != images[0].units]
+    stated = [image for image in images if image.modality == "PT" and image.units]
+    odd = [image for image in stated if image.units != stated[0].units]
+    if odd:
         raise GeometryError(
             f"{head(images[0])}its {len(images)} images are PET in several units (Units of "
-            f"{images[0].name} against {name_images(odd)}). Export the series again, or move each "
+            f"{stated[0].name} against {name_images(odd)}). Export the series again, or move each "
             "unit's images into a folder of their own.",
             code="mixed_units",
             files=list_paths(odd),

@@ -113,6 +113,7 @@ class SliceHeader:
         times: of the `TIMES` tags, with their days, see `medvid.io.dicom_times`; stay inside the
             reader.
         thickness: of the slice in mm; None when absent.
+        step: SpacingBetweenSlices in mm, from centre to centre; None when absent.
         kernel: ConvolutionKernel.
         description: SeriesDescription; only compared, never told: people write names into it.
         burned_in: BurnedInAnnotation says that text is part of the pixels.
@@ -155,6 +156,7 @@ class SliceHeader:
     marks: tuple[str, ...]
     times: tuple[str, ...]
     thickness: float | None
+    step: float | None
     kernel: str
     description: str
     burned_in: bool

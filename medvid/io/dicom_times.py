@@ -50,15 +50,16 @@ def read_moments(moments: Sequence[str]) -> list[float] | None:
     """
     read = [_read_moment(moment) for moment in moments]
     known = [one for one in read if one is not None]
-    days = {day for day, _ in known}
-    if not known or len(known) < len(read) or (None in days and len(days) > 1):
+    days = {day for day, _ in known} - {None}
+    undated = any(day is None for day, _ in known)
+    if not known or len(known) < len(read) or (undated and len(days) > 1):
         return None
     if len(days) > 1:
         return [(day or 0) * DAY_S + second for day, second in known]
     seconds = [second for _, second in known]
     pause, start = _find_longest_pause(seconds)
     if pause < NIGHT_S:
-        return None if None in days else seconds
+        return None if undated and not days else seconds
     return [(second - start) % DAY_S for second in seconds]
 
 

@@ -63,20 +63,24 @@ def _read_nrrd(path: Path) -> tuple[str, float]:
 
 
 def _read_meta_image(path: Path) -> tuple[str, float]:
-    fields = dict(_list_fields(path, "=:"))
+    fields = dict(_list_fields(path, "=:", ends_empty=False))
     # The format's own library takes the size of an element where its spacing does not stand.
     words = fields.get("ElementSpacing", fields.get("ElementSize", "")).split()
     _require_spacing(path, [[word] for word in words], "ElementSpacing")
     return _find_unit(path, [fields.get("DistanceUnits", "")])
 
 
-def _list_fields(path: Path, separators: str) -> Iterator[tuple[str, str]]:
-    """Yields keys and values of a text header, up to an empty line or its last field."""
+def _list_fields(
+    path: Path, separators: str, *, ends_empty: bool = True
+) -> Iterator[tuple[str, str]]:
+    """Yields keys and values of a text header, up to its last field, or of NRRD an empty line."""
     with path.open("rb") as file:
         while line := file.readline(LONGEST_LINE):
             text = line.decode("utf-8", "replace").strip()
             if not text:
-                return
+                if ends_empty:
+                    return
+                continue
             key, _, value = re.sub(f"[{separators}]", "\n", text, count=1).partition("\n")
             yield key.strip(), value.strip()
             if key.strip() == LAST_FIELD:

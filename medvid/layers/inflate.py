@@ -161,7 +161,7 @@ def inflate_state(
         unused,
     )
     _refuse_strangers(report, target, leave)
-    _refuse_gaps(report, source)
+    _refuse_gaps(report, source, leave)
     return Inflated(state, report)
 
 
@@ -223,12 +223,14 @@ def _refuse_strangers(
     )
 
 
-def _refuse_gaps(report: InflationReport, source: Mapping[str, Tensor]) -> None:
+def _refuse_gaps(
+    report: InflationReport, source: Mapping[str, Tensor], leave: Collection[str]
+) -> None:
     """Stops where a convolution would stay random among trained ones."""
     gaps = [
         f"{name} ({reason})"
         for name, reason in report.left.items()
-        if name in source and source[name].ndim > 2
+        if name in source and source[name].ndim > 2 and name not in leave
     ]
     if gaps:
         raise DataError(

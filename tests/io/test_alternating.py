@@ -139,6 +139,37 @@ def test_a_gap_is_no_reason_to_mix_overlapping_stacks(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("packs", [2, 3, 4])
+@pytest.mark.parametrize(
+    "tags",
+    [
+        lambda pack, number: {"AcquisitionTime": f"10{5 * pack:02d}0{number}"},
+        lambda pack, number: {"AcquisitionTime": f"10{5 * pack:02d}00"},
+        lambda pack, number: {"AcquisitionNumber": pack, "TriggerTime": 100 + pack},
+    ],
+    ids=["times", "a time", "numbers"],
+)
+def test_overlapping_slices_that_state_their_step_and_were_acquired_in_packs_stay_one_stack(
+    tmp_path: Path, tags: Callable[[int, int], Tags], packs: int
+) -> None:
+    """As in fetal scans, where every second or third slice is acquired at a time."""
+    for step, wanted in ((STEP_MM / packs, together(packs)), (STEP_MM, apart(packs))):
+
+        def state(pack: int, number: int, step: float = step) -> Tags:
+            return tags(pack, number) | {"SpacingBetweenSlices": step}
+
+        write_stacks(tmp_path / f"{step}", packs, state)
+        assert read_hundreds(tmp_path / f"{step}") == wanted
+
+
+@pytest.mark.parametrize("tag", ["KVP", "SeriesNumber", "StackID"])
+def test_the_two_ends_of_a_stack_are_no_stack_of_their_own(tmp_path: Path, tag: str) -> None:
+    write_stacks(tmp_path, 1, lambda _, number: {tag: "100" if number in (0, 3) else "120"})
+    assert read_hundreds(tmp_path) == [[0] * SLICES]
+    (row,) = scan_tree(tmp_path)
+    assert tag in row.reason
+
+
 def test_copies_of_overlapping_slices_change_nothing(tmp_path: Path) -> None:
     write_stacks(tmp_path, 2, lambda stack, _: {"SeriesNumber": stack})
     for file in sorted(tmp_path.iterdir()):

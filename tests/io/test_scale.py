@@ -107,6 +107,9 @@ def test_pet_in_two_units_is_no_stack(series: Path) -> None:
     (row,) = scan_tree(series)
     assert (row.verdict, row.code) == ("refused", "mixed_units")
     assert "its 8 images are PET in several units" in row.reason
+    del dataset.Units
+    dataset.save_as(first)
+    assert scan_tree(series)[0].verdict == "ok"
 
 
 @pytest.mark.parametrize("slope", [1, 2])

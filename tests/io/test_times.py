@@ -50,7 +50,7 @@ def test_days_count_before_times(when: list[datetime]) -> None:
     [
         ["100000", ""],
         [" 10", " "],
-        [" 100000", "20200101 100001"],
+        [" 100000", "20200101 100001", "20200102 100001"],
         [" 000000", " 080000", " 160000"],
         [" noon", " 100000"],
         [],
@@ -92,6 +92,13 @@ def test_midnight_does_not_mix_two_phases(tmp_path: Path, before: str, after: st
     for number, row in enumerate(rows):
         assert row.series.endswith(f":ContentTime#{number + 1}")
         assert (open_stack(row.path, series=row.series).read() == 100 * number).all()
+
+
+def test_a_day_that_one_image_does_not_state_mixes_no_phases(tmp_path: Path) -> None:
+    phases = [[("20200101", f"10{phase}00{number}") for number in range(4)] for phase in range(2)]
+    phases[1][2] = ("", phases[1][2][1])
+    write_phases(tmp_path, phases)
+    assert [(row.verdict, row.frames) for row in scan_tree(tmp_path)] == [("ok", 4)] * 2
 
 
 def test_a_second_visit_at_an_earlier_hour_is_the_second_phase(tmp_path: Path) -> None:

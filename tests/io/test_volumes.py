@@ -165,6 +165,7 @@ def test_a_volume_that_does_not_state_its_spacing_is_refused(
         ("v.mha", "ElementSpacing=0.8 0.7 5\nElementSize = 9 9 9\n"),
         ("v.mha", "ElementSize = 0.8 0.7 5\n"),
         ("v.mha", "ElementSpacing = 0.8 0.7 5\nDistanceUnits = mm\n"),
+        ("v.mha", "\n\nElementSpacing = 0.8 0.7 5\n\n"),
         ("v.mha", "ElementSpacing = 0.8 0.7 5\nDistanceUnits = ?\n"),
     ],
 )

@@ -217,6 +217,9 @@ def test_a_linear_classifier_fits_one_of_single_voxels_and_other_classes_are_lef
     kept = inflate_state(flat.state_dict(), solid.state_dict(), leave={"head.weight", "head.bias"})
     assert torch.equal(kept.state["head.weight"], solid.head.weight)
     assert "classifier" in kept.report.left["head.bias"]
+    names = {"head.weight", "head.bias"}
+    kept = inflate_state(other.state_dict(), solid.state_dict(), leave=names)
+    assert set(kept.report.left) == names
 
 
 def test_norms_come_with_their_statistics() -> None:
