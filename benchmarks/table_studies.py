@@ -21,7 +21,7 @@ from medvid.report.html import write_report
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "studies"
 BEGIN, END = "<!-- studies -->", "<!-- end of studies -->"
-FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/'\"]+/)+")
+FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/'\",]+/)+")
 KEPT = ("figures/context.svg", "tables/arms.csv", "tables/comparisons.csv", "tables/controls.csv")
 
 

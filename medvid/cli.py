@@ -174,7 +174,7 @@ def train(
         resume=resume,
         fold=fold,
         runs=runs,
-        command=sys.argv,
+        command=["medvid", *sys.argv[1:]],  # however it was started
         console=_console(),
     )
     if made.metrics.exists():
@@ -269,7 +269,7 @@ def context(
         runs=runs,
         jobs=jobs,
         cluster=cluster,
-        command=sys.argv,
+        command=["medvid", *sys.argv[1:]],  # however it was started
         console=_console(),
     )
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))

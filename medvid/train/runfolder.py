@@ -139,7 +139,7 @@ def create_run_folder(
     Args:
         root: usually `runs`.
         name: of the run; characters that a file name cannot hold become `_`.
-        command: the command line, as in `sys.argv`.
+        command: the command line's words.
         now: of the timestamp; None reads the clock.
 
     Raises:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medvid import cli
 from medvid.evaluate import evaluate_predictions, read_predictions
 
 Cli = Callable[..., Any]
@@ -181,3 +182,16 @@ def test_one_config_serves_scans_and_videos(
     tables = [read_predictions(run / "predictions_oof.csv") for run in runs]
     assert list(tables[0].columns) == list(tables[1].columns)
     assert set(tables[0]["case_id"]) == set(tables[1]["case_id"])
+
+
+def test_the_command_is_noted_as_anybody_may_repeat_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m medvid` and torchrun start a file of another name."""
+    words = ["train", "tiny.yaml", "train.epochs=1", "--fold", "0"]
+    monkeypatch.setattr("sys.argv", ["/some/where/medvid/__main__.py", *words])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main()
+    (run,) = (project / "runs").iterdir()
+    noted = (run / "command.txt").read_text(encoding="utf-8")
+    assert noted == "medvid train tiny.yaml train.epochs=1 --fold 0\n"
