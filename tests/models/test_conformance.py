@@ -13,6 +13,8 @@ from torch import Tensor, nn
 import medvid.models
 from medvid.contract import ConfigError, DataError, VideoModel
 from medvid.models import MODELS, build_model, describe_model
+from medvid.train.forward import compute_losses
+from medvid.train.losses import build_loss
 
 SIZE = (8, 32, 32)
 CLASSES = 3
@@ -525,6 +527,27 @@ def test_padding_before_a_clip_leaves_the_answer_of_the_clip_alone(
     torch.testing.assert_close(
         model(clips, mask=mask), model(clips[:, :, 3:]), atol=1e-5, rtol=1e-4
     )
+
+
+@every_model
+def test_a_scan_of_few_slices_counts_in_the_loss_as_one_of_many(
+    name: str, options: dict[str, Any]
+) -> None:
+    model = build(name, options).eval()
+    criterion = build_loss("cross_entropy", num_classes=CLASSES, multilabel=False)
+    short = exact_frames(model) is None and cast("Any", model).honours_mask
+    lengths = torch.tensor([[SIZE[0]], [2 if short else SIZE[0]]])
+    batch = {
+        "clip": make_clips(),
+        "mask": torch.arange(SIZE[0]).expand(2, -1) < lengths,
+        "label": torch.tensor([0, 2]),
+    }
+    rows = [{key: tensor[[row]] for key, tensor in batch.items()} for row in (0, 1)]
+    both, *alone = (
+        sum(compute_losses(model, one, criterion, multilabel=False).values())
+        for one in (batch, *rows)
+    )
+    torch.testing.assert_close(both, sum(alone) / 2, atol=1e-5, rtol=1e-4)
 
 
 DEEP: dict[str, dict[str, Any]] = {

@@ -141,22 +141,6 @@ def test_training_sees_no_padding() -> None:
     torch.testing.assert_close(values[0], values[1])
 
 
-def test_a_scan_of_few_slices_counts_in_the_loss_as_one_of_many() -> None:
-    model = build()
-    criterion = build_loss("cross_entropy", num_classes=2, multilabel=False)
-    batch = {
-        "clip": CLIPS,
-        "mask": torch.tensor([[True] * 6, [True] * 2 + [False] * 4]),
-        "label": torch.tensor([0, 1]),
-    }
-    both = compute_losses(model, batch, criterion, multilabel=False)
-    alone = []
-    for row in (0, 1):
-        one = {name: tensor[[row]] for name, tensor in batch.items()}
-        alone.append(compute_losses(model, one, criterion, multilabel=False)["loss"])
-    torch.testing.assert_close(both["loss"], torch.stack(alone).mean())
-
-
 def test_several_findings_want_logits_averaged() -> None:
     criterion = build_loss("bce", num_classes=2, multilabel=True)
     batch = {"clip": CLIPS, "mask": MASK, "label": torch.tensor([[1.0, 0.0], [1.0, 1.0]])}
