@@ -278,19 +278,18 @@ def _say(
     open_ = [names[row["arm"]] for row in smaller if row["state"] == "open"]
     worse = [names[row["arm"]] for row in smaller if row["state"] == "worse"]
     row = by_name[arm]
+    further = ""
+    if row["against"] not in (None, best) and not is_perfect(study.arms[arm]):
+        further = f"to {names[row['against']]} {row['against_low']:+.3f}"
     said = f"{names[arm]}: AUC {row['auc']:.3f}, "
     if arm == best:
         said += f"the best of {len(windows)} windows"
+        said += f" (lower {level:.0%} limit of the difference {further})" if further else ""
     else:
         said += (
             f"no more than {margin:g} below the best, "
             f"{by_name[best]['auc']:.3f} of {names[best]} (difference {row['difference']:+.3f}, "
-            f"lower {level:.0%} limit {row['low']:+.3f})"
-        )
-    if row["against"] not in (None, best) and not is_perfect(study.arms[arm]):
-        said += (
-            f", and no more than {margin:g} below any wider one (lower {level:.0%} limit "
-            f"{row['against_low']:+.3f}, to {names[row['against']]})"
+            f"lower {level:.0%} limit {row['low']:+.3f}{f', {further}' if further else ''})"
         )
     opening = (
         "The window that is needed is at most" if open_ else "The smallest window that is enough is"
