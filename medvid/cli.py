@@ -174,7 +174,7 @@ def train(
         resume=resume,
         fold=fold,
         runs=runs,
-        command=["medvid", *sys.argv[1:]],  # however it was started
+        command=_name_command(),
         console=_console(),
     )
     if made.metrics.exists():
@@ -269,7 +269,7 @@ def context(
         runs=runs,
         jobs=jobs,
         cluster=cluster,
-        command=["medvid", *sys.argv[1:]],  # however it was started
+        command=_name_command(),
         console=_console(),
     )
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -458,6 +458,11 @@ def _show_metrics(path: Path) -> None:
     )
     for note in metrics.get("notes", []):  # a run of an earlier version has none
         print(note)
+
+
+def _name_command() -> list[str]:
+    """Returns the words of this command, however medvid was started."""
+    return ["medvid", *sys.argv[1:]]
 
 
 def _list_arms(result: dict[str, Any]) -> list[dict[str, Any]]:

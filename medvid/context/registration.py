@@ -4,14 +4,19 @@
 training and printed by the report. Who changes the file afterwards has another study.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from medvid.contract import DataError
-from medvid.train.runfolder import describe_environment, read_json, write_json, write_text_atomic
+from medvid.train.runfolder import (
+    describe_environment,
+    hash_file,
+    read_json,
+    write_json,
+    write_text_atomic,
+)
 
 STUDY = "study.yaml"
 NOTE = "study.json"
@@ -35,7 +40,7 @@ def register(
         now: when; None reads the clock.
     """
     write_text_atomic(folder / STUDY, text)
-    digest = _digest(folder / STUDY)
+    digest = hash_file(folder / STUDY)
     stamp = (now or datetime.now().astimezone()).isoformat(timespec="seconds")
     note = {"hash": digest, "registered": stamp, "left_out": dict(left_out)}
     write_json(folder / NOTE, note)
@@ -55,7 +60,7 @@ def read_registration(folder: Path) -> dict[str, Any]:
             files=[folder],
         )
     note: dict[str, Any] = read_json(folder / NOTE)
-    if note["hash"] != _digest(folder / STUDY):
+    if note["hash"] != hash_file(folder / STUDY):
         raise DataError(
             f"{folder / STUDY} was changed since the study was registered at {note['registered']}. "
             "Undo the change, or start a new study with the new question.",
@@ -105,7 +110,3 @@ def pick_versions(environment: Mapping[str, Any] | None = None) -> dict[str, str
         "commit": found["commit"],
         "torch": found["packages"]["torch"],
     }
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

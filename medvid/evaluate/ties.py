@@ -30,8 +30,8 @@ def settle_probabilities(probabilities: Floats) -> Floats:
 
     Each is rounded by itself and not against its neighbours: what a case is called does not depend
     on the other cases of a table. The order is kept, 0 and 1 stay alone, and what was rounded once
-    stays. Rounding the log-odds would do the same, but would move a
-    probability of .3 off a threshold of .3.
+    stays. Rounding the log-odds would do the same, but would move a probability of .3 off a
+    threshold of .3.
 
     Args:
         probabilities: from 0 to 1, of any shape.

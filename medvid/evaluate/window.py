@@ -18,10 +18,10 @@ it is the best, has nothing to be held against.
 W* is the smallest window that is enough. Where smaller ones are open the answer calls it a bound.
 Nothing is decided where no window but the best or the widest is enough and no smaller one is shown
 to be worse: the best is flattered by having been picked, and every curve could be bounded by its
-widest window. Nothing is decided either where the best AUC
-cannot be told from 0.5: networks that learned nothing are all alike, and need no context. (Its
-interval is widened for as many windows as it was the best of.) Where a class is so rare that there
-is no interval, nothing is known of what the networks learned, and that is said instead.
+widest window. Nothing is decided either where the best AUC cannot be told from 0.5: networks that
+learned nothing are all alike, and need no context. (Its interval is widened for as many windows as
+it was the best of.) Where a class is so rare that there is no interval, nothing is known of what
+the networks learned, and that is said instead.
 
 Of two windows that order every case right the smaller one is enough: nothing can be better than it
 on these patients. The answer says what error they cannot exclude.
@@ -141,13 +141,13 @@ def _hold_against(
 ) -> dict[str, Any]:
     """Returns a window's difference to the best, and what it shows."""
     arm, curve = study.arms[name], list(study.arms)
-    found = limit_difference(study, arm, study.arms[best], "auc", level)
     wider = curve[curve.index(name) + 1 :]
-    lows = {
-        other: limit_difference(study, arm, study.arms[other], "auc", level).low
+    limits = {
+        other: limit_difference(study, arm, study.arms[other], "auc", level)
         for other in dict.fromkeys([best, *wider])
-        if other != name
     }
+    found = limits[best]
+    lows = {other: own.low for other, own in limits.items() if other != name}
     against = min(lows, key=lambda other: _or_lowest(lows[other]), default=None)
     if all(
         low > -margin or (is_perfect(arm) and is_perfect(study.arms[other]))

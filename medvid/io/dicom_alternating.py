@@ -55,14 +55,11 @@ def part_alternating(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
 def _part_once(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
     """Parts stacks by one tag, or by their times."""
     images = [image for place in places for image in place]
-    mended: OnGap = "refuse" if is_stack(images) else "resample"
     for keyword in NEVER_MIXED:
         values = [image.state(keyword) for image in images]
-        parts = _group(images, values)
-        # Gaps are no reason to take two stacks for one: filling them would mix the two.
-        if _takes_turns(values) and _are_stacks(parts.values(), mended):
+        if _takes_turns(values) and _are_apart(parts := _group(images, values)):
             return _name_parts(keyword, parts)
-    return _part_overlapping(places, mended)
+    return _part_overlapping(places)
 
 
 def _group(images: Sequence[SliceHeader], values: Sequence[str]) -> dict[str, list[SliceHeader]]:
@@ -78,11 +75,20 @@ def _takes_turns(values: Sequence[str]) -> bool:
     return len(runs) > 1 and min(runs.values()) > 1
 
 
+def _are_apart(parts: Mapping[str, Sequence[SliceHeader]]) -> bool:
+    """Whether every part is a stack of its own.
+
+    Gaps are no reason to take two stacks for one: filling them would mix the two.
+    """
+    images = [image for part in parts.values() for image in part]
+    return _are_stacks(parts.values(), "refuse" if is_stack(images) else "resample")
+
+
 def _are_stacks(parts: Iterable[Sequence[SliceHeader]], on_gap: OnGap) -> bool:
     return all(len(part) > 1 and is_stack(part, on_gap) for part in parts)
 
 
-def _part_overlapping(places: Sequence[Sequence[SliceHeader]], mended: OnGap) -> list[Part]:
+def _part_overlapping(places: Sequence[Sequence[SliceHeader]]) -> list[Part]:
     """Parts stacks of slices that are too thick to be neighbours; [] where there are none.
 
     They differ in a tag that is the same for all slices of each, or were made one after another.
@@ -103,7 +109,7 @@ def _part_overlapping(places: Sequence[Sequence[SliceHeader]], mended: OnGap) ->
         if not 1 < len(set(values)) <= MOST_STACKS or not _takes_turns(values):
             continue
         parts = _group(images, values)
-        if _are_stacks(parts.values(), mended) and all(
+        if _are_apart(parts) and all(
             _find_step(list_places(part)) >= APART * step for part in parts.values()
         ):
             return _name_parts(keyword, parts)

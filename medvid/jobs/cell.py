@@ -1,6 +1,5 @@
 """One cell of a study, trained in whatever process it was given to."""
 
-import hashlib
 import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +26,13 @@ from medvid.jobs.folds import train_fold
 from medvid.jobs.job import Job, open_job
 from medvid.jobs.network import find_model_section
 from medvid.jobs.resume import recall_cases
-from medvid.train.runfolder import TEST_PREDICTIONS, VAL_PREDICTIONS, RunFolder, read_json
+from medvid.train.runfolder import (
+    TEST_PREDICTIONS,
+    VAL_PREDICTIONS,
+    RunFolder,
+    hash_file,
+    read_json,
+)
 
 _ONE_AT_A_TIME = threading.Lock()
 """torch's random numbers belong to the process: two cells in two threads would mix theirs."""
@@ -104,7 +109,8 @@ def read_cell_predictions(cell: Cell, study: Path, fold: Fold) -> pd.DataFrame:
 
 def _refuse_changed(folder: Path, noted: Mapping[str, str]) -> None:
     """Stops at tables that are not what the cell wrote; cells of earlier versions noted nothing."""
-    changed = [folder / name for name in noted if _digest_tables(folder).get(name) != noted[name]]
+    found = _digest_tables(folder)
+    changed = [folder / name for name in noted if found.get(name) != noted[name]]
     if changed:
         raise DataError(
             f"{changed[0]} was changed or lost since its cell was finished: its SHA-256 is not the "
@@ -117,9 +123,7 @@ def _refuse_changed(folder: Path, noted: Mapping[str, str]) -> None:
 def _digest_tables(folder: Path) -> dict[str, str]:
     """Returns the SHA-256 of the tables of predictions that a cell left."""
     paths = [folder / name for name in (VAL_PREDICTIONS, TEST_PREDICTIONS)]
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()
-    }
+    return {path.name: hash_file(path) for path in paths if path.is_file()}
 
 
 def give_equal_steps(job: Job, fold: Fold, whole: Fold) -> Job:

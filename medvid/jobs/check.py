@@ -6,16 +6,16 @@ from rich.console import Console
 
 from medvid.config import Config
 from medvid.data.pairs import ANSWERS
-from medvid.data.splits import Fold
 from medvid.evaluate.measure import name_positive
 from medvid.jobs.clip_length import refuse_lengths
 from medvid.jobs.clip_shape import read_clip_shape
+from medvid.jobs.folds import plan_folds
 from medvid.jobs.job import Job, open_job
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.pretrain import Pretraining, load_pairs, make_pair_folds, open_pretraining
 from medvid.jobs.start import find_head, plan_starts, start_network
 from medvid.jobs.survey import Findings, describe_folds, survey
-from medvid.jobs.task import TaskData, choose_cases
+from medvid.jobs.task import TaskData
 from medvid.jobs.teacher import build_matcher, find_teachers
 from medvid.jobs.trial import describe_network, describe_steps
 from medvid.train.freeze import freeze_parameters
@@ -62,11 +62,7 @@ def _try_step(job: Job, data: TaskData, findings: Findings) -> None:
     if frozen:
         findings.add("frozen", f"{len(frozen)} of {len(list(network.parameters()))} weights")
     build_optimizer(job.config["train"]["optimizer"], network)  # its patterns fit the network
-    if job.overfit:
-        cases = choose_cases(data.records, data.space, job.overfit)
-        folds = [Fold(0, 0, train=cases, val=(), test=cases)]
-    else:
-        folds = data.folds(job.seed)
+    folds = plan_folds(job, data)
     refuse_lengths(network, data, folds, augment=not job.overfit)
     if job.init is not None:
         starts = plan_starts(job.init, dict(enumerate(folds)), data.records)

@@ -61,9 +61,7 @@ def leave_out_unfit(network: nn.Module, data: TaskData) -> TaskData:
     """
     cases = [record.case_id for record in data.records]
     unfit = find_unfit(network, data, cases, training=False)
-    exact, least = _find_limits(network)
-    takes = f"at least {least}" if exact is None else f"exactly {exact}"
-    code = "clip_too_small" if exact is None else "clip_frames"
+    takes, code = _name_limits(network)
     return data.without(
         [
             (
@@ -139,6 +137,14 @@ def _find_limits(network: nn.Module) -> tuple[int | None, int]:
     return getattr(network, "exact_frames", None), int(surface.smallest[0])
 
 
+def _name_limits(network: nn.Module) -> tuple[str, str]:
+    """Returns how many frames it takes in words, and the reason code of clips of others."""
+    exact, least = _find_limits(network)
+    if exact is None:
+        return f"at least {least}", "clip_too_small"
+    return f"exactly {exact}", "clip_frames"
+
+
 def _explain_unfit(
     network: nn.Module, unfit: Mapping[str, int], total: int, option: str
 ) -> DataError:
@@ -146,14 +152,12 @@ def _explain_unfit(
     first = sorted(unfit, key=natural_key)[:CASES_SHOWN]
     shown = ", ".join(f"{case} ({unfit[case]})" for case in first)
     more = ", ..." if len(unfit) > CASES_SHOWN else ""
-    if exact is None:
-        takes, code = f"takes clips of at least {least}", "clip_too_small"
-    else:
-        takes, code = f"was built for clips of exactly {exact}", "clip_frames"
+    takes, code = _name_limits(network)
+    verb = "takes" if exact is None else "was built for"
     return DataError(
-        f"{type(network).__name__} {takes} frames, and {len(unfit)} of {total} cases give others: "
-        f"{shown}{more}. Set `{option}.frames: {exact or least}`, which pads shorter scans and "
-        "takes a part of longer ones, or choose a model that takes any number; `medvid models` "
-        "says which do.",
+        f"{type(network).__name__} {verb} clips of {takes} frames, and {len(unfit)} of {total} "
+        f"cases give others: {shown}{more}. Set `{option}.frames: {exact or least}`, which pads "
+        "shorter scans and takes a part of longer ones, or choose a model that takes any number; "
+        "`medvid models` says which do.",
         code=code,
     )

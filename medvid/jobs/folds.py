@@ -10,7 +10,6 @@ from rich.console import Console
 from medvid.data.labels import list_labels
 from medvid.data.splits import Fold
 from medvid.evaluate import read_outcomes, write_predictions
-from medvid.jobs.clip_length import refuse_lengths
 from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.decisions import choose_operating_point
 from medvid.jobs.job import Job
@@ -18,13 +17,26 @@ from medvid.jobs.lineage import Origin
 from medvid.jobs.messages import say
 from medvid.jobs.network import build_network, describe_for_checkpoint, find_model_section
 from medvid.jobs.start import begin_fold, find_head
-from medvid.jobs.task import TaskData
+from medvid.jobs.task import TaskData, choose_cases
 from medvid.train.checkpoint import load_checkpoint, load_weights, update_checkpoint_meta
 from medvid.train.distributed import find_place, share_from_first
 from medvid.train.fit import fit_fold
 from medvid.train.losses import count_classes
 from medvid.train.predict import predict_loader
 from medvid.train.runfolder import TEST_PREDICTIONS, VAL_PREDICTIONS
+
+
+def plan_folds(job: Job, data: TaskData) -> list[Fold]:
+    """Returns the folds of a training; of one by heart, its few cases on both sides.
+
+    Args:
+        job: of the training.
+        data: its data, prepared.
+    """
+    if not job.overfit:
+        return data.folds(job.seed)
+    cases = choose_cases(data.records, data.space, job.overfit)
+    return [Fold(0, 0, train=cases, val=(), test=cases)]
 
 
 def train_fold(
@@ -51,7 +63,6 @@ def train_fold(
         origin: the weights that the network is started from, of `plan_starts`.
 
     Raises:
-        DataError: when a case's clips have a length that the network does not take.
         TrainingInterrupted: on Ctrl+C.
     """
     if (folder / TEST_PREDICTIONS).exists():
@@ -59,7 +70,6 @@ def train_fold(
     data = job.data
     shape = read_clip_shape(data)
     network = build_network(find_model_section(job.config), data.space, shape, seed)
-    refuse_lengths(network, data, [fold], augment=not job.overfit)
     meta = describe_for_checkpoint(job.config, data, shape) | {"fold": number}
     if job.init is not None:
         meta["init"], said = begin_fold(

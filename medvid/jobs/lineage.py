@@ -13,7 +13,6 @@ A run that was itself started from a run carries the patients of all before it.
 """
 
 import csv
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 from medvid.contract import ConfigError, DataError, Record
 from medvid.data.fingerprint import fingerprint_records
 from medvid.data.splits import Fold, read_folds
-from medvid.train.runfolder import RunFolder, open_run_folder, read_json
+from medvid.train.runfolder import RunFolder, hash_file, open_run_folder, read_json
 
 RECORD = "init.json"
 """In a fold's folder: where its weights came from, and what became of every tensor."""
@@ -134,8 +133,7 @@ def digest_file(path: Path) -> str:
         DataError: when it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_file(path)
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror}. `init.from` needs a run folder or a file "

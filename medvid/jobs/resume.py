@@ -5,7 +5,6 @@ would then have been trained on one data set and half on another, and nobody cou
 result. So a run goes on from its own copy of the manifest, and only while the files are the same.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from medvid.data.fingerprint import fingerprint_records
 from medvid.data.manifest import change_paths, write_manifest
 from medvid.data.splits import Fold
 from medvid.jobs.task import TaskData
-from medvid.train.runfolder import RunFolder, read_json, write_json, write_text_atomic
+from medvid.train.runfolder import RunFolder, hash_file, read_json, write_json, write_text_atomic
 
 
 def note_cases(run: RunFolder, records: Sequence[Record]) -> None:
@@ -23,7 +22,7 @@ def note_cases(run: RunFolder, records: Sequence[Record]) -> None:
     # A source may name its files from the current folder; the run must go on from any other.
     anchored = [change_paths(record, Path.absolute) for record in records]
     write_manifest(run.manifest, anchored)
-    digest = _digest(run.manifest)
+    digest = hash_file(run.manifest)
     write_text_atomic(run.manifest_digest, f"{digest}  {run.manifest.name}\n")
     prints = fingerprint_records(records)
     write_json(run.fingerprints, {record.case_id: prints[record.case_id] for record in records})
@@ -52,7 +51,7 @@ def recall_cases(run: RunFolder, config: Config) -> Config:
         )
     if run.manifest_digest.is_file():  # runs of earlier versions have none
         noted = run.manifest_digest.read_text(encoding="utf-8").split()[0]
-        if noted != _digest(run.manifest):
+        if noted != hash_file(run.manifest):
             raise DataError(
                 f"{run.manifest} was changed since the run began, so its folds would be of "
                 "different data. Undo the change, or start a new run with the new manifest.",
@@ -107,7 +106,3 @@ def _refuse(run: RunFolder, case: str, what: str) -> DataError:
         code="changed_case",
         files=[run.manifest],
     )
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

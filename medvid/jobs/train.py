@@ -14,14 +14,13 @@ from medvid.data.splits import Fold, describe_folds, mix_seed, read_folds
 from medvid.jobs.clip_length import refuse_lengths
 from medvid.jobs.clip_shape import read_clip_shape
 from medvid.jobs.finish import finish_run
-from medvid.jobs.folds import train_fold
+from medvid.jobs.folds import plan_folds, train_fold
 from medvid.jobs.job import Job, open_job
 from medvid.jobs.lineage import Origin
 from medvid.jobs.messages import say, show_progress
 from medvid.jobs.network import build_network, find_model_section
 from medvid.jobs.resume import check_unchanged, note_cases, recall_config
 from medvid.jobs.start import plan_starts, try_starts
-from medvid.jobs.task import choose_cases
 from medvid.train.distributed import find_place, share_from_first
 from medvid.train.freeze import freeze_parameters
 from medvid.train.loop import TrainingInterrupted
@@ -89,7 +88,7 @@ def train(
     if run is not None and folds is not None:
         check_unchanged(run, job.data, folds)
     else:
-        folds = _make_folds(job)
+        folds = plan_folds(job, job.data)
         check_fold_number(fold, len(folds))  # cases that were left out may have taken a fold along
     # What cannot be built, trained in parts or started is told before a run folder is made.
     spec, shape = find_model_section(job.config), read_clip_shape(job.data)
@@ -106,13 +105,6 @@ def train(
     if len(run.list_finished_folds()) == len(folds):
         finish_run(run, len(folds), job.evaluate)
     return run
-
-
-def _make_folds(job: Job) -> list[Fold]:
-    if not job.overfit:
-        return job.data.folds(job.seed)
-    cases = choose_cases(job.data.records, job.data.space, job.overfit)
-    return [Fold(0, 0, train=cases, val=(), test=cases)]
 
 
 def check_fold_number(fold: int | None, number: int) -> None:

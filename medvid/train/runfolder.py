@@ -9,6 +9,7 @@
 Every file is written beside its place and then moved there: a reader never sees half of one.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -239,6 +240,12 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is missing.", code="no_file", files=[path]) from None
     except ValueError as error:
         raise DataError(f"{path} is no JSON: {error}", code="no_json", files=[path]) from None
+
+
+def hash_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_new_folder(root: Path, stem: str) -> Path:
